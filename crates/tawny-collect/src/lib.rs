@@ -1,0 +1,1 @@
+//! Sources, the parsing pipeline and sinks

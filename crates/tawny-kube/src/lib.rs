@@ -1,0 +1,1 @@
+//! Kubernetes client, pod watch, metadata by UID, access review

@@ -1,0 +1,1 @@
+//! Supervisor, clock, retry, metrics and telemetry shared by every task

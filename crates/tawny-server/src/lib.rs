@@ -1,0 +1,1 @@
+//! gRPC and HTTP faces of the store

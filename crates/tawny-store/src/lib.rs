@@ -1,0 +1,1 @@
+//! The LogStore trait, its conformance suite and its engines
