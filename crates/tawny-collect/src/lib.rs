@@ -1,1 +1,7 @@
-//! Sources, the parsing pipeline and sinks
+//! Sources, the parsing pipeline and sinks.
+
+pub mod sink;
+pub mod source;
+
+pub use sink::Sink;
+pub use source::{Source, SourceKind};

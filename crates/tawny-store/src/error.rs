@@ -1,0 +1,57 @@
+//! What can go wrong in a store, and what to do about it.
+
+use std::path::PathBuf;
+
+use tawny_model::Remedy;
+
+/// Reading or writing a store failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    #[error("request is invalid: {reason}")]
+    Invalid { reason: String },
+    #[error(
+        "no space left for `{path}`: nothing was stored; free space or lower the retention limits"
+    )]
+    DiskFull { path: PathBuf },
+    #[error("`{path}` is in use by another process; stop it or choose another file")]
+    Locked { path: PathBuf },
+    #[error("`{path}` is no Tawny store: {reason}")]
+    NotAStore { path: PathBuf, reason: String },
+    #[error(
+        "`{path}` was written by a newer Tawny (format {found}, this one reads up to {supported}); upgrade"
+    )]
+    Newer {
+        path: PathBuf,
+        found: u32,
+        supported: u32,
+    },
+    #[error("`{path}` cannot be written: {reason}")]
+    ReadOnly { path: PathBuf, reason: String },
+    #[error("stored data in `{path}` is damaged: {reason}")]
+    Damaged { path: PathBuf, reason: String },
+    #[error("the store is stopping")]
+    Closed,
+    #[error("`{path}`: {doing}")]
+    Io {
+        path: PathBuf,
+        doing: &'static str,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl Error {
+    /// The caller's next step; exhaustive, so a new variant must choose.
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            Self::DiskFull { .. } | Self::Closed | Self::Io { .. } => Remedy::Retry,
+            Self::Invalid { .. }
+            | Self::NotAStore { .. }
+            | Self::Newer { .. }
+            | Self::ReadOnly { .. } => Remedy::Reject,
+            Self::Locked { .. } => Remedy::StandDown,
+            Self::Damaged { .. } => Remedy::Quarantine,
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! `LogStore`: what every engine does, in the words of the model.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tawny_model::{
+    Batch, ByteSize, EntryId, LogEntry, Position, Severity, StreamEnd, StreamId, Timestamp,
+    WriterId,
+};
+use tawny_query::{Field, Query};
+use tokio::sync::broadcast;
+
+use crate::Error;
+
+/// A store of log entries. One conformance suite ([`crate::conformance`]) runs on every engine.
+///
+/// All methods may be called concurrently. A write that returned is durable and is seen by every later read.
+#[async_trait]
+pub trait LogStore: fmt::Debug + Send + Sync + 'static {
+    /// Makes `writer` the owner of these streams and says how far each is stored; `None` for a stream never seen.
+    ///
+    /// From then on a batch of another writer is answered [`Written::Fenced`].
+    async fn resume(
+        &self,
+        writer: WriterId,
+        streams: &[StreamId],
+    ) -> Result<Vec<Option<StreamEnd>>, Error>;
+
+    /// Admits and commits batches, all in one durable transaction; one answer per batch, in order.
+    ///
+    /// Metadata of a stream is brought up to date with each batch. On error nothing of the call is visible.
+    ///
+    /// # Errors
+    /// `Retry` when the disk is full or busy, `Reject` for a batch over the engine's limits.
+    async fn write(&self, batches: Vec<Batch>) -> Result<Vec<Written>, Error>;
+
+    /// Commits entries that carry no position (KL-5): a repeat of a stored entry (same time, stream and message) is
+    /// dropped (KL-14). `id` of the given entries is ignored. Answers how many were new.
+    async fn append(&self, entries: Vec<LogEntry>) -> Result<u64, Error>;
+
+    /// The best `limit` entries by id in the request's order, with a cursor that neither skips nor repeats.
+    async fn search(&self, request: &SearchRequest) -> Result<SearchPage, Error>;
+
+    /// Counts per time bucket and severity.
+    async fn histogram(&self, request: &HistogramRequest) -> Result<Histogram, Error>;
+
+    /// Most frequent values of each field asked for, with counts, most frequent first, ties by value.
+    async fn facets(&self, request: &FacetsRequest) -> Result<Vec<Facet>, Error>;
+
+    /// How many entries match.
+    async fn count(&self, filter: &Filter) -> Result<u64, Error>;
+
+    /// One entry by id.
+    async fn get(&self, id: EntryId) -> Result<Option<LogEntry>, Error>;
+
+    /// Removes what is older, answers how many entries. Stream ends stay, so nothing removed is admitted again.
+    async fn delete_older_than(&self, before: Timestamp) -> Result<u64, Error>;
+
+    /// Applies age and size limits; `now` is the caller's clock.
+    async fn apply_retention(&self, retention: &Retention, now: Timestamp) -> Result<u64, Error>;
+
+    async fn stats(&self) -> Result<StoreStats, Error>;
+
+    /// Every commit from now on. A receiver that falls behind is told so by the channel and searches for what it missed.
+    fn subscribe(&self) -> broadcast::Receiver<Arc<Committed>>;
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// Now stored up to `end`; `n_new` entries were not there before.
+    New { end: Position, n_new: u64 },
+    /// Was stored already, up to `end`.
+    Duplicate { end: Position },
+    /// Refused: send from `committed`.
+    Gap { committed: Position },
+    /// Refused: another writer resumed the stream; resume it again or stop.
+    Fenced,
+}
+
+/// Entries made visible by one transaction, with their ids, in commit order.
+#[derive(Debug, Clone)]
+pub struct Committed {
+    pub entries: Vec<LogEntry>,
+}
+
+/// Which entries a request speaks of.
+#[derive(Debug, Clone)]
+pub struct Filter {
+    pub query: Query,
+    /// Inclusive.
+    pub from: Timestamp,
+    /// Exclusive; [`Timestamp::MAX`] is open.
+    pub to: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order {
+    #[default]
+    NewestFirst,
+    OldestFirst,
+}
+
+#[derive(Debug, Clone)]
+pub struct SearchRequest {
+    pub filter: Filter,
+    pub order: Order,
+    /// 1 to [`MAX_LIMIT`].
+    pub limit: usize,
+    /// Only ids greater than this.
+    pub after: Option<EntryId>,
+    /// Only ids less than this.
+    pub before: Option<EntryId>,
+}
+
+/// Most entries one search page holds.
+pub const MAX_LIMIT: usize = 10_000;
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SearchPage {
+    pub entries: Vec<LogEntry>,
+    /// Whether more match beyond the last entry, in the request's order. The cursor is that entry's id.
+    pub has_more: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct HistogramRequest {
+    pub filter: Filter,
+    /// Width of a bucket; buckets are aligned to multiples of it since the epoch.
+    pub bucket: Duration,
+}
+
+/// Most buckets one histogram holds; a finer bucket is refused.
+pub const MAX_BUCKETS: usize = 5_000;
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Histogram {
+    /// Only buckets with entries, oldest first.
+    pub buckets: Vec<Bucket>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bucket {
+    pub start: Timestamp,
+    /// Entries by [`Severity`] number.
+    pub counts: [u64; Severity::ALL.len()],
+}
+
+#[derive(Debug, Clone)]
+pub struct FacetsRequest {
+    pub filter: Filter,
+    pub fields: Vec<Field>,
+    /// Most values per field.
+    pub limit: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facet {
+    pub field: Field,
+    pub values: Vec<(String, u64)>,
+}
+
+/// What is kept; both limits hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Retention {
+    pub max_age: Option<Duration>,
+    pub max_bytes: Option<ByteSize>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    pub n_entries: u64,
+    pub n_streams: u64,
+    pub disk_bytes: u64,
+    pub oldest: Option<Timestamp>,
+    pub newest: Option<Timestamp>,
+}
