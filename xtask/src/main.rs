@@ -1,5 +1,6 @@
-//! Chores of this repository: `cargo run -p xtask -- tidy`.
+//! Chores of this repository: `cargo run -p xtask -- tidy|codegen`.
 
+mod codegen;
 mod tidy;
 
 use std::{path::Path, process::ExitCode};
@@ -10,7 +11,8 @@ fn main() -> anyhow::Result<ExitCode> {
         .expect("xtask lies below the repository's root");
     match std::env::args().nth(1).as_deref() {
         Some("tidy") => Ok(report(&tidy::check(root)?)),
-        _ => anyhow::bail!("usage: cargo run -p xtask -- tidy"),
+        Some("codegen") => codegen::run(root).map(|()| ExitCode::SUCCESS),
+        _ => anyhow::bail!("usage: cargo run -p xtask -- tidy|codegen"),
     }
 }
 
