@@ -1,0 +1,109 @@
+"""No line lost, none repeated: over restarts and kills of agent and server, rotation, and a lost API server."""
+
+import pathlib
+import time
+from signal import SIGKILL, SIGTERM
+
+from harness import check, check_sequence, wait_until
+from manifests import counting, pod
+from scene import API, NODE, scenario
+
+
+def check_all_arrive(server, pod_name, last, seconds, namespace=None):
+    server_has = lambda: last in server.sequence(pod_name, namespace)[-2000:]
+    wait_until(server_has, seconds, f"line {last} of {pod_name}")
+    check_sequence(server.sequence(pod_name, namespace), last)
+
+
+def interrupted(server, agent, *interruptions):
+    """Stops and starts a program while lines flow, once per signal, each time after it has made progress."""
+    for name, how in interruptions:
+        before = len(server.sequence("writer"))
+        wait_until(lambda: len(server.sequence("writer")) > before + 500, 30, "progress before the next interruption")
+        program = agent if name == "agent" else server.program
+        code = program.stop(how)
+        if how == SIGTERM:
+            check(code == 0, f"{name} ended with {code} on SIGTERM:\n{program.output()[-1500:]}")
+        time.sleep(1.5)  # lines it must catch up with
+        agent.start() if name == "agent" else server.start()
+
+
+@scenario(NODE)
+def checkpoint_restart_agent(scene):
+    server = scene.server()
+    agent = scene.agent(server)
+    scene.apply(pod("writer", counting(20_000)))
+    interrupted(server, agent, ("agent", SIGTERM), ("agent", SIGKILL), ("agent", SIGKILL), ("agent", SIGTERM))
+    check_all_arrive(server, "writer", 20_000, 60)
+
+
+@scenario(NODE)
+def checkpoint_restart_server(scene):
+    """An ack follows the durable commit: what a killed server had not committed comes again, the rest does not."""
+    server = scene.server()
+    agent = scene.agent(server)
+    scene.apply(pod("writer", counting(20_000)))
+    interrupted(server, agent, ("server", SIGKILL), ("server", SIGTERM), ("server", SIGKILL))
+    check_all_arrive(server, "writer", 20_000, 60)
+
+
+@scenario(API)
+def checkpoint_restart_api(scene):
+    """The API resumes by whole seconds; the resume mark makes that exact."""
+    server = scene.server()
+    agent = scene.agent(server, source="api")
+    scene.apply(pod("writer", counting(10_000)))
+    interrupted(server, agent, ("agent", SIGTERM), ("agent", SIGKILL), ("server", SIGKILL))
+    check_all_arrive(server, "writer", 10_000, 60)
+
+
+@scenario(NODE)
+def rotation_while_writing(scene):
+    """The kubelet renames, compresses and deletes under the reader: 8 MiB through files of 1 MiB."""
+    server = scene.server()
+    scene.agent(server)
+    last = 60_000
+    scene.apply(pod("writer", counting(last, per_burst=250, pause=0.2, padding=120)))
+    scene.wait_running("writer")
+    uid = scene.kubectl("get", "pod", "writer", "-o", "jsonpath={.metadata.uid}")
+    directory = f"/var/log/pods/{scene.namespace}_writer_{uid}/main"
+    wait_until(lambda: rotated(directory) >= 2, 90, "two rotated files")
+    check_all_arrive(server, "writer", last, 120)
+
+
+def rotated(directory):
+    return sum(1 for file in pathlib.Path(directory).iterdir() if file.name != "0.log")
+
+
+@scenario(NODE)
+def two_agents_one_server(scene):
+    """One by files, one by API, one server: each stream whole, and each agent under its own node's name."""
+    other = scene.new_namespace(f"{scene.namespace}-other")
+    server = scene.server()
+    scene.agent(server, name="agent-files")
+    scene.agent(server, source="api", namespaces=(other,), name="agent-api")
+    scene.apply(pod("writer", counting(5_000)))
+    scene.apply(pod("writer", counting(5_000)), namespace=other)
+    for namespace in (scene.namespace, other):
+        check_all_arrive(server, "writer", 5_000, 60, namespace)
+
+
+@scenario(NODE, alone=True)
+def api_server_restart(scene):
+    """Files are read on without an API server; API streams and watches come back by themselves."""
+    server_files, server_api = scene.server(name="server-files"), scene.server(name="server-api")
+    scene.agent(server_files, name="agent-files")
+    scene.agent(server_api, source="api", name="agent-api")
+    scene.apply(pod("writer", counting(20_000)))
+    for server in (server_files, server_api):
+        wait_until(lambda: len(server.sequence("writer")) > 500, 40, "lines before the API server goes")
+    before = len(server_files.sequence("writer"))
+    scene.cluster.restart_api_server(down_for=5)
+    check(len(server_files.sequence("writer")) > before, "no line by files while the API server was away")
+    # A pod of afterwards is found by both: the watches live again.
+    scene.apply(pod("late", "while :; do echo from-late; sleep 0.5; done"))
+    for server in (server_files, server_api):
+        server.wait_for(f'"from-late" namespace:{scene.namespace}', 60)
+        check_all_arrive(server, "writer", 20_000, 90)
+    # And its metadata too.
+    server_files.wait_for(f"from-late node:{scene.cluster.node}", 30)
