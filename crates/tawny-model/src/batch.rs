@@ -161,6 +161,11 @@ impl Entries {
         u32::try_from(found).ok()
     }
 
+    /// Attribute keys; [`EntryRef::keyed_attributes`] points into them.
+    pub fn keys(&self) -> &[String] {
+        &self.keys
+    }
+
     pub fn get(&self, idx: usize) -> Option<EntryRef<'_>> {
         (idx < self.rows.len()).then_some(EntryRef { entries: self, idx })
     }
@@ -217,13 +222,22 @@ impl<'a> EntryRef<'a> {
         &self.entries.text[row.message_start as usize..][..row.message_len as usize]
     }
 
+    pub fn attributes(
+        &self,
+    ) -> impl ExactSizeIterator<Item = (&'a str, &'a str)> + Clone + use<'a> {
+        let keys = &self.entries.keys;
+        self.keyed_attributes()
+            .map(|(key, value)| (keys[key as usize].as_str(), value))
+    }
+
+    /// [`Self::attributes`], each key as its index in [`Entries::keys`].
     #[expect(
         clippy::string_slice,
         reason = "the range was taken from a whole str when it was pushed"
     )]
-    pub fn attributes(
+    pub fn keyed_attributes(
         &self,
-    ) -> impl ExactSizeIterator<Item = (&'a str, &'a str)> + Clone + use<'a> {
+    ) -> impl ExactSizeIterator<Item = (u32, &'a str)> + Clone + use<'a> {
         let row = self.row();
         let entries = self.entries;
         entries.attributes[row.attributes_start as usize..][..usize::from(row.attributes_len)]
@@ -231,7 +245,7 @@ impl<'a> EntryRef<'a> {
             .map(|attribute| {
                 let value =
                     &entries.text[attribute.value_start as usize..][..attribute.value_len as usize];
-                (entries.keys[attribute.key as usize].as_str(), value)
+                (attribute.key, value)
             })
     }
 
