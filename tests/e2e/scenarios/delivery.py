@@ -57,22 +57,39 @@ def checkpoint_restart_api(scene):
     check_all_arrive(server, "writer", 10_000, 60)
 
 
-@scenario(NODE)
-def rotation_while_writing(scene):
-    """The kubelet renames, compresses and deletes under the reader: 8 MiB through files of 1 MiB."""
-    server = scene.server()
-    scene.agent(server)
-    last = 60_000
+def rotating_writer(scene, last):
+    """A writer of 8 MiB a minute; returns the folder where the kubelet rotates its log at 1 MiB."""
     scene.apply(pod("writer", counting(last, per_burst=250, pause=0.2, padding=120)))
     scene.wait_running("writer")
     uid = scene.kubectl("get", "pod", "writer", "-o", "jsonpath={.metadata.uid}")
-    directory = f"/var/log/pods/{scene.namespace}_writer_{uid}/main"
-    wait_until(lambda: rotated(directory) >= 2, 90, "two rotated files")
-    check_all_arrive(server, "writer", last, 120)
+    return pathlib.Path(f"/var/log/pods/{scene.namespace}_writer_{uid}/main")
 
 
 def rotated(directory):
-    return sum(1 for file in pathlib.Path(directory).iterdir() if file.name != "0.log")
+    return {file.name.removesuffix(".gz") for file in directory.iterdir()} - {"0.log"}
+
+
+@scenario(NODE)
+def rotation_while_writing(scene):
+    """The kubelet renames, compresses and deletes under the reader."""
+    server = scene.server()
+    scene.agent(server)
+    directory, seen = rotating_writer(scene, 60_000), set()
+    wait_until(lambda: seen.update(rotated(directory)) or len(seen) >= 3, 90, "three rotations")
+    check_all_arrive(server, "writer", 60_000, 120)
+
+
+@scenario(NODE)
+def rotation_while_agent_is_down(scene):
+    """What was renamed and compressed while nobody read is found again in its rotated files, by position."""
+    server = scene.server()
+    agent = scene.agent(server)
+    directory = rotating_writer(scene, 40_000)
+    wait_until(lambda: len(server.sequence("writer")) > 500, 30, "the writer's first lines")
+    agent.kill()
+    wait_until(lambda: any(file.suffix == ".gz" for file in directory.iterdir()), 60, "a compressed file")
+    agent.start()
+    check_all_arrive(server, "writer", 40_000, 90)
 
 
 @scenario(NODE)
