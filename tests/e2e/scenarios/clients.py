@@ -21,9 +21,10 @@ def grpc_python():
     return venv / "bin" / "python"
 
 
-def write(server, *lines, namespace="shop"):
+def write(server, *lines, namespace="shop", severity=3):
     """Puts entries into the server through kubelogs' gRPC service."""
-    entries = [{"namespace": namespace, "pod": "web-1", "container": "main", "message": line} for line in lines]
+    entry = {"namespace": namespace, "pod": "web-1", "container": "main", "severity": severity}
+    entries = [{**entry, "message": line} for line in lines]
     run(grpc_python(), HERE / "kubelogs_client.py", server.grpc_address, "write", stdin=json.dumps(entries))
 
 
@@ -45,9 +46,10 @@ def http_sse(scene):
     def curl(path, *args):
         return run("curl", "--noproxy", "*", "-fsS", "--max-time", "10", *args, server.url + path).stdout
 
-    write(server, "first line", '{"level":"error","msg":"payment failed","order":"17"}')
+    write(server, "first line")
+    write(server, "payment failed", severity=5)
     page = json.loads(curl("/api/logs?namespace=shop&order=asc"))
-    check([entry["message"] for entry in page["entries"]][0] == "first line", f"/api/logs: {page}")
+    check(page["entries"][0]["message"] == "first line", f"/api/logs: {page}")
     check(page["hasMore"] is False and page["entries"][0]["pod"] == "web-1", f"/api/logs: {page}")
     errors = json.loads(curl("/api/logs?minSeverity=5"))["entries"]
     check(len(errors) == 1 and "payment failed" in errors[0]["message"], f"minSeverity=5: {errors}")
