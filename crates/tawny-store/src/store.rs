@@ -61,6 +61,14 @@ pub trait LogStore: fmt::Debug + Send + Sync + 'static {
 
     async fn stats(&self) -> Result<StoreStats, Error>;
 
+    /// Proves that a write would be durable now, by writing where that is cheap; asked every few seconds.
+    ///
+    /// # Errors
+    /// What a write would answer: the disk is full, the file has become read-only.
+    async fn check_writable(&self) -> Result<(), Error> {
+        self.append(Vec::new()).await.map(drop)
+    }
+
     /// Every commit from now on. A receiver that falls behind is told so by the channel and searches for what it missed.
     fn subscribe(&self) -> broadcast::Receiver<Arc<Committed>>;
 }
