@@ -5,7 +5,10 @@ use std::ops::Range;
 use memchr::{memchr, memmem, memrchr};
 use tawny_model::Severity;
 
-use super::fields::{Fields, Text};
+use super::{
+    fields::{Fields, Text},
+    level,
+};
 use crate::json::Cursor;
 
 /// The request stands near the start of a line.
@@ -14,32 +17,47 @@ const MAX_HEAD_BYTES: usize = 256;
 /// Lifts the request and what surrounds it; severity is that of the status (KL-67). The message stays the line.
 pub(super) fn lift(base: &str, fields: &mut Fields) -> bool {
     let bytes = base.as_bytes();
-    let Some(request) = Request::find(bytes) else {
+    let head = &bytes[..bytes.len().min(MAX_HEAD_BYTES)];
+    let Some(quote_at) = memchr(b'"', head) else {
         return false;
     };
-    fields.severity = Some(match bytes[request.status.start] {
-        b'5' => Severity::Error,
-        b'4' => Severity::Warn,
-        _ => Severity::Info,
-    });
+    let Some(quoted) = Cursor::new(bytes, quote_at).string() else {
+        return false;
+    };
+    let Some(status) = status(bytes, quoted.end + 1) else {
+        return false;
+    };
+    let request = request(bytes, quoted.start..quoted.end);
+    let client = client(bytes, quote_at);
+    if request.is_none() && client.is_none() {
+        return false;
+    }
+    fields.severity = match bytes[status.start] {
+        b'5' => Some(Severity::Error),
+        b'4' => Some(Severity::Warn),
+        _ if client.is_some() => Some(Severity::Info),
+        // A logger wrote it and may say that it is for debugging.
+        _ => level::severity(bytes).or(Some(Severity::Info)),
+    };
     let mut add = |name, range: Range<usize>| {
         if !matches!(bytes.get(range.clone()), None | Some(b"" | b"-")) {
             let value = Text::base(range.start, range.end);
             fields.add(base, Text::Name(name), value, true);
         }
     };
-    let client = client(bytes, request.quote_at);
     if let Some(client) = &client {
         add("client", client.address.clone());
         add("user_id", client.user.clone());
     }
-    add("method", request.method.clone());
-    add("path", request.path.clone());
-    add("status", request.status.clone());
+    if let Some(request) = request {
+        add("method", request.method);
+        add("path", request.path);
+    }
+    let mut rest = Rest {
+        cursor: Cursor::new(bytes, status.end),
+    };
+    add("status", status);
     if client.is_some() {
-        let mut rest = Rest {
-            cursor: Cursor::new(bytes, request.status.end),
-        };
         // Formats beyond the common one add fields at the end, so each found makes the next one possible.
         let mut behind = || {
             add("bytes", rest.number()?);
@@ -57,44 +75,36 @@ pub(super) fn lift(base: &str, fields: &mut Fields) -> bool {
     true
 }
 
-/// `"GET /path HTTP/1.1" 200`, as ranges of the line.
+/// `GET /path HTTP/1.1`, as ranges of the line.
 struct Request {
-    quote_at: usize,
     method: Range<usize>,
     path: Range<usize>,
-    status: Range<usize>,
 }
 
-impl Request {
-    fn find(bytes: &[u8]) -> Option<Self> {
-        let head = &bytes[..bytes.len().min(MAX_HEAD_BYTES)];
-        let quote_at = memchr(b'"', head)?;
-        let method_len = bytes[quote_at + 1..]
-            .iter()
-            .position(|byte| !byte.is_ascii_uppercase())?;
-        let method = quote_at + 1..quote_at + 1 + method_len;
-        if !(3..=9).contains(&method_len) || bytes[method.end] != b' ' {
-            return None;
-        }
-        let request = Cursor::new(bytes, quote_at).string()?;
-        let path_end = memrchr(b' ', &bytes[..request.end])?;
-        if path_end <= method.end || !bytes[path_end + 1..].starts_with(b"HTTP/") {
-            return None;
-        }
-        let status = request.end + 2..request.end + 5;
-        let is_status = bytes[request.end + 1..].first() == Some(&b' ')
-            && matches!(
-                bytes.get(status.clone())?,
-                [b'1'..=b'5', b'0'..=b'9', b'0'..=b'9']
-            )
-            && matches!(bytes.get(status.end), None | Some(b' '));
-        is_status.then_some(Self {
-            quote_at,
-            method: method.clone(),
-            path: method.end + 1..path_end,
-            status,
-        })
-    }
+fn request(bytes: &[u8], quoted: Range<usize>) -> Option<Request> {
+    let text = &bytes[quoted.clone()];
+    let method_len = text.iter().position(|byte| !byte.is_ascii_uppercase())?;
+    let path_end = memrchr(b' ', text)?;
+    let is_request = (3..=9).contains(&method_len)
+        && text[method_len] == b' '
+        && path_end > method_len
+        && text[path_end + 1..].starts_with(b"HTTP/");
+    is_request.then(|| Request {
+        method: quoted.start..quoted.start + method_len,
+        path: quoted.start + method_len + 1..quoted.start + path_end,
+    })
+}
+
+/// A blank and three digits behind the request.
+fn status(bytes: &[u8], at: usize) -> Option<Range<usize>> {
+    let status = at + 1..at + 4;
+    let is_status = bytes.get(at) == Some(&b' ')
+        && matches!(
+            bytes.get(status.clone())?,
+            [b'1'..=b'5', b'0'..=b'9', b'0'..=b'9']
+        )
+        && matches!(bytes.get(status.end), None | Some(b' '));
+    is_status.then_some(status)
 }
 
 struct Client {

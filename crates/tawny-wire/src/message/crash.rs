@@ -3,12 +3,13 @@
 use memchr::memmem;
 use tawny_model::Severity;
 
-const PREFIXES: [(&[u8], Severity); 12] = [
+const PREFIXES: [(&[u8], Severity); 13] = [
     (b"panic: ", Severity::Fatal),
     (b"fatal error: ", Severity::Fatal),
     (b"goroutine ", Severity::Fatal),
     (b"thread '", Severity::Fatal),
     (b"Segmentation fault", Severity::Fatal),
+    (b"[signal SIG", Severity::Fatal),
     (b"SIGSEGV: ", Severity::Fatal),
     (b"Traceback (most recent call last)", Severity::Error),
     (b"Exception in thread ", Severity::Error),

@@ -64,7 +64,8 @@ fn role(key: &str) -> Role {
         "level" | "severity" | "lvl" | "log.level" | "loglevel" | "log_level" | "levelname"
         | "severity_text" | "severityText" | "@l" | "Level" | "LEVEL" => Role::Level,
         "msg" => Role::Message(0),
-        "message" => Role::Message(1),
+        // Also as tracing-subscriber nests it and as Serilog's compact format names it.
+        "message" | "fields.message" | "@m" | "@mt" => Role::Message(1),
         "error" => Role::Message(ERROR_RANK),
         "err" => Role::Message(ERROR_RANK + 1),
         "trace_id" | "traceId" | "trace-id" | "traceID" => Role::Alias(0),

@@ -7,8 +7,8 @@ use crate::json::Cursor;
 
 /// Lifts the pairs of a line, if they are fields and not prose with a `=` in it; else leaves `fields` empty.
 ///
-/// Fields they are when at least two pairs start the line, end it without a word between them, or fill half of it, or
-/// when a single one does that is a level or a message.
+/// Fields they are when at least two pairs start the line, end it with hardly a word between them, or fill half of it,
+/// or when a single one does that is a level or a message.
 pub(super) fn lift(base: &str, fields: &mut Fields) -> bool {
     let Some(first_equals) = memchr(b'=', base.as_bytes()) else {
         return false;
@@ -18,7 +18,7 @@ pub(super) fn lift(base: &str, fields: &mut Fields) -> bool {
     let is_logfmt = match found.n_pairs {
         0 => false,
         1 => is_dense && (fields.severity.is_some() || fields.has_message()),
-        _ => is_dense || found.is_first || found.is_tail,
+        _ => is_dense || found.is_first || found.n_words_behind * 2 <= found.n_pairs,
     };
     if !is_logfmt {
         fields.clear();
@@ -40,17 +40,14 @@ struct Found {
     pair_bytes: usize,
     /// A pair starts the line.
     is_first: bool,
-    /// No word follows a pair.
-    is_tail: bool,
+    /// Words that follow a pair.
+    n_words_behind: usize,
 }
 
 /// Walks the tokens of `base` from `at` on; no key ends before `first_equals`.
 fn pairs(base: &str, at: usize, first_equals: usize, fields: &mut Fields) -> Found {
     let bytes = base.as_bytes();
-    let mut found = Found {
-        is_tail: true,
-        ..Found::default()
-    };
+    let mut found = Found::default();
     let mut at = at;
     loop {
         while matches!(bytes.get(at), Some(b' ' | b'\t' | b'\r' | b'\n')) {
@@ -73,7 +70,7 @@ fn pairs(base: &str, at: usize, first_equals: usize, fields: &mut Fields) -> Fou
             None => {
                 at = word_end(bytes, at);
                 found.n_words += 1;
-                found.is_tail &= found.n_pairs == 0;
+                found.n_words_behind += usize::from(found.n_pairs > 0);
             }
         }
     }
@@ -123,7 +120,7 @@ fn value(base: &str, at: usize, fields: &mut Fields) -> (Text, usize) {
         return (value, end);
     }
     let end = blank(bytes, at);
-    let has_comma = end > at && bytes[end - 1] == b',';
+    let has_comma = end > at && matches!(bytes[end - 1], b',' | b';');
     fields.is_whole &= !has_comma;
     (Text::base(at, end - usize::from(has_comma)), end)
 }
