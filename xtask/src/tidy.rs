@@ -3,6 +3,8 @@
 //! Every check is a function from text to problems, so each can be shown to fail; one test runs them all on this
 //! repository.
 
+mod log_messages;
+
 use std::{
     collections::BTreeMap,
     fmt, fs, io,
@@ -116,6 +118,7 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<Vec<Problem>> {
             problems.extend(length(path, text, LONG_FILES));
             problems.extend(opening(path, text));
             problems.extend(purity(path, text));
+            problems.extend(log_messages::check(path, production(text)));
         }
         problems.extend(open_work(path, text));
         if path.ends_with(".md") {
@@ -123,6 +126,7 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<Vec<Problem>> {
         }
     }
     problems.extend(stale_exceptions(LONG_FILES, &files));
+    problems.extend(origins(&root.join("testdata"))?);
     Ok(problems)
 }
 
@@ -326,6 +330,19 @@ fn links(
     problems
 }
 
+/// Every folder of test data says in a README where its contents come from.
+fn origins(testdata: &Path) -> io::Result<Vec<Problem>> {
+    let mut problems = Vec::new();
+    for folder in fs::read_dir(testdata)? {
+        let folder = folder?.path();
+        if folder.is_dir() && !folder.join("README.md").exists() {
+            let rule = "has no README.md that says where its contents come from";
+            problems.push(Problem::new(folder.to_string_lossy(), rule));
+        }
+    }
+    Ok(problems)
+}
+
 /// `link` as seen from the folder of `path`, with `..` taken out.
 fn resolve(path: &str, link: &str) -> PathBuf {
     let mut resolved = PathBuf::from(path);
@@ -507,6 +524,18 @@ mod tests {
         assert_eq!(
             rules(open_work("a.rs", &format!("x\n// {word}: later"))),
             ["a.rs:2: open work without a link to its issue"]
+        );
+    }
+
+    #[test]
+    fn folder_of_test_data_says_where_it_comes_from() {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let unexplained = rules(origins(&data).unwrap());
+        assert!(
+            unexplained
+                .iter()
+                .any(|problem| problem.contains("tidy: has no README.md")),
+            "{unexplained:?}"
         );
     }
 
