@@ -1,6 +1,8 @@
-//! Durations as people write them: `250ms`, `30s`, `1h30m`, `7d`.
+//! Durations as people write them: `250ms`, `30s`, `1h30m`, `7d`; also for `#[serde(with = "tawny_runtime::duration")]`.
 
 use std::{fmt, time::Duration};
+
+use serde::{Deserialize as _, Deserializer, Serializer};
 
 /// The text is no duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,9 +20,48 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
     humantime::parse_duration(text).map_err(|_| DurationError(text.to_owned()))
 }
 
-/// Writes a duration the way [`parse`] reads it: `1h 30m`.
+/// Units from the largest that has a fixed length.
+const UNITS: [(&str, u128); 7] = [
+    ("d", 86_400_000_000_000),
+    ("h", 3_600_000_000_000),
+    ("m", 60_000_000_000),
+    ("s", 1_000_000_000),
+    ("ms", 1_000_000),
+    ("us", 1_000),
+    ("ns", 1),
+];
+
+/// Writes a duration the way [`parse`] reads it: `1h30m`.
 pub fn display(duration: Duration) -> impl fmt::Display {
-    humantime::format_duration(duration)
+    fmt::from_fn(move |f| {
+        let mut left_ns = duration.as_nanos();
+        if left_ns == 0 {
+            return f.write_str("0s");
+        }
+        for (unit, unit_ns) in UNITS {
+            if left_ns >= unit_ns {
+                write!(f, "{}{unit}", left_ns / unit_ns)?;
+                left_ns %= unit_ns;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Reads a duration from its text.
+///
+/// # Errors
+/// As [`parse`].
+pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+}
+
+/// Writes a duration as text.
+///
+/// # Errors
+/// Only the serializer's own.
+pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&display(*duration))
 }
 
 #[cfg(test)]
@@ -40,6 +81,10 @@ mod tests {
             assert_eq!(parse(text), Ok(duration), "{text}");
             assert_eq!(parse(&display(duration).to_string()), Ok(duration));
         }
+        assert_eq!(
+            display(Duration::from_millis(90_061_500)).to_string(),
+            "1d1h1m1s500ms"
+        );
         for text in ["", "5", "-1s", "soon", "1 parsec"] {
             assert!(parse(text).is_err(), "{text}");
         }
