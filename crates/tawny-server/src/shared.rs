@@ -1,0 +1,90 @@
+//! What every handler has at hand, and the one way to ask the store a question: limited, timed, counted.
+
+use std::{sync::Arc, time::Duration};
+
+use tawny_runtime::{CancellationToken, SharedClock};
+use tawny_store::LogStore;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::{Instant, timeout},
+};
+
+use crate::{
+    Error, Limits, Readiness,
+    metrics::{Asked, Metrics},
+};
+
+/// How long a query waits for its turn before it is refused.
+const QUEUE_WAIT: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn LogStore>,
+    pub(crate) clock: SharedClock,
+    pub(crate) limits: Limits,
+    pub(crate) metrics: Metrics,
+    pub(crate) readiness: Readiness,
+    /// Fires when answers that have no end must find one.
+    pub(crate) stop: CancellationToken,
+    queries: Semaphore,
+    pub(crate) tails: Arc<Semaphore>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        store: Arc<dyn LogStore>,
+        clock: SharedClock,
+        limits: Limits,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            queries: Semaphore::new(limits.max_queries),
+            tails: Arc::new(Semaphore::new(limits.max_tails)),
+            store,
+            clock,
+            limits,
+            metrics,
+            readiness: Readiness::default(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// Waits for the store's answer; dropping the future, as when a client leaves, ends the question.
+    pub(crate) async fn ask<T>(
+        &self,
+        asked: Asked,
+        question: impl Future<Output = Result<T, tawny_store::Error>>,
+    ) -> Result<T, Error> {
+        let _turn = self.turn().await?;
+        let started = Instant::now();
+        let answer = timeout(self.limits.query_timeout, question).await;
+        self.metrics.query(asked, started.elapsed());
+        match answer {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(Error::Timeout {
+                allowed: self.limits.query_timeout,
+            }),
+        }
+    }
+
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, Error> {
+        match timeout(QUEUE_WAIT, self.queries.acquire()).await {
+            Ok(permit) => Ok(permit.expect("the semaphore is never closed")),
+            Err(_) => Err(Error::Busy {
+                what: "queries",
+                limit: self.limits.max_queries,
+            }),
+        }
+    }
+
+    /// Notes what a write answered, so that readiness follows.
+    pub(crate) fn written<T>(&self, answer: Result<T, tawny_store::Error>) -> Result<T, Error> {
+        match &answer {
+            Ok(_) | Err(tawny_store::Error::Invalid { .. }) => {
+                self.readiness.store_answered(Ok(()))
+            }
+            Err(error) => self.readiness.store_answered(Err(error)),
+        }
+        Ok(answer?)
+    }
+}
