@@ -1,0 +1,357 @@
+//! What a word is, what case-insensitive means and which bytes are colour: the rules every store must agree with.
+//!
+//! The pipeline is always the same: [`strip_ansi`], then [`tokens`], then [`fold`] on each token.
+
+use std::borrow::Cow;
+
+use memchr::{memchr, memchr2, memchr2_iter};
+
+/// Whether the character is part of a word: a Unicode letter or digit (`char::is_alphanumeric`) or `_`.
+pub fn is_word_char(c: char) -> bool {
+    c == '_' || c.is_alphanumeric()
+}
+
+/// The words of a text, in order: maximal runs of [`is_word_char`], case kept.
+///
+/// Colour codes are not known here; take [`strip_ansi`] of a message first. To make another tokenizer (FTS5's
+/// `unicode61`, say) agree in spite of its own Unicode tables, index [`index_text`] instead of the message: it holds
+/// nothing but folded words and spaces.
+pub fn tokens(text: &str) -> impl Iterator<Item = &str> + Clone {
+    text.split(|c| !is_word_char(c))
+        .filter(|token| !token.is_empty())
+}
+
+/// The lower-case form used in every comparison: Unicode's simple mapping, so one character stays one character.
+///
+/// It differs from `char::to_lowercase` for `İ` alone, which becomes `i` without the combining dot.
+pub fn fold_char(c: char) -> char {
+    if c.is_ascii() {
+        c.to_ascii_lowercase()
+    } else {
+        c.to_lowercase().next().unwrap_or(c)
+    }
+}
+
+/// [`fold_char`] over a text; borrowed when nothing changes.
+pub fn fold(text: &str) -> Cow<'_, str> {
+    if text.chars().all(|c| fold_char(c) == c) {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(text.chars().map(fold_char).collect())
+    }
+}
+
+/// Whether `value` is `folded` without regard to case.
+pub fn eq_folded(value: &str, folded: &str) -> bool {
+    if value.is_ascii() {
+        value.eq_ignore_ascii_case(folded)
+    } else {
+        value.chars().map(fold_char).eq(folded.chars())
+    }
+}
+
+/// The folded words of a raw message, joined by single spaces: what a full-text index should be given.
+pub fn index_text(message: &str) -> String {
+    let text = strip_ansi(message);
+    let mut joined = String::with_capacity(text.len());
+    for token in tokens(&text) {
+        if !joined.is_empty() {
+            joined.push(' ');
+        }
+        joined.extend(token.chars().map(fold_char));
+    }
+    joined
+}
+
+/// A value read as a number: decimal, with optional sign, fraction and exponent, spaces around ignored, finite.
+pub fn number(text: &str) -> Option<f64> {
+    let text = text.trim();
+    let last = text.as_bytes().last()?;
+    // `inf`, `infinity` and `nan` are words here, though `f64` reads them.
+    if !(last.is_ascii_digit() || *last == b'.') {
+        return None;
+    }
+    text.parse().ok().filter(|number: &f64| number.is_finite())
+}
+
+const ESC: u8 = 0x1b;
+const BEL: u8 = 0x07;
+
+/// The text without terminal escape sequences; borrowed when it has none.
+///
+/// Removed are CSI (`ESC [ … letter`: colours, cursor), OSC (`ESC ] … BEL` or `ESC ] … ESC \`: titles, links) and the
+/// other sequences of ECMA-35 (`ESC`, bytes 20–2F, one byte 30–7E; `ESC ( B` of `tput sgr0`). An OSC without its end
+/// loses only its two opening bytes, so that a line cannot hide the rest of itself. Any other `ESC` stays.
+pub fn strip_ansi(text: &str) -> Cow<'_, str> {
+    let bytes = text.as_bytes();
+    let Some(mut escape) = memchr(ESC, bytes) else {
+        return Cow::Borrowed(text);
+    };
+    let mut stripped = String::with_capacity(text.len());
+    let mut kept_from = 0;
+    loop {
+        let len_bytes = escape_len(&bytes[escape..]);
+        stripped.push_str(part(text, kept_from, escape));
+        // An ESC that opens nothing is kept with what follows it.
+        kept_from = escape + len_bytes;
+        let search_from = escape + len_bytes.max(1);
+        match memchr(ESC, &bytes[search_from..]) {
+            Some(next) => escape = search_from + next,
+            None => break,
+        }
+    }
+    stripped.push_str(part(text, kept_from, text.len()));
+    Cow::Owned(stripped)
+}
+
+fn part(text: &str, start: usize, end: usize) -> &str {
+    text.get(start..end)
+        .expect("cut at ASCII bytes, which are whole characters")
+}
+
+/// Length of the escape sequence these bytes begin with, 0 when they begin none; always ends behind an ASCII byte.
+fn escape_len(bytes: &[u8]) -> usize {
+    let run = |from: usize, low: u8, high: u8| {
+        bytes[from..]
+            .iter()
+            .take_while(|byte| (low..=high).contains(byte))
+            .count()
+    };
+    let ends = |at: usize, low: u8| bytes.get(at).is_some_and(|b| (low..=0x7e).contains(b));
+    match bytes.get(1) {
+        Some(b'[') => {
+            let parameters = 2 + run(2, 0x30, 0x3f);
+            let end = parameters + run(parameters, 0x20, 0x2f);
+            end + usize::from(ends(end, 0x40))
+        }
+        Some(b']') => match memchr2(BEL, ESC, &bytes[2..]).map(|at| at + 2) {
+            Some(at) if bytes[at] == BEL => at + 1,
+            Some(at) if bytes.get(at + 1) == Some(&b'\\') => at + 2,
+            _ => 2,
+        },
+        Some(0x20..=0x2f) => {
+            let end = 1 + run(1, 0x20, 0x2f);
+            if ends(end, 0x30) { end + 1 } else { 0 }
+        }
+        Some(0x30..=0x7e) => 2,
+        _ => 0,
+    }
+}
+
+/// Which words of a row need not be whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Row {
+    Whole,
+    /// The last word need only begin so.
+    OpenEnd,
+    /// The first word need only end so.
+    OpenStart,
+}
+
+/// Whether the folded `words` stand in a row in `text`.
+pub(crate) fn contains_row(text: &str, is_ascii: bool, words: &[String], row: Row) -> bool {
+    if is_ascii {
+        contains_row_ascii(text.as_bytes(), words, row)
+    } else {
+        contains_row_any(text, words, row)
+    }
+}
+
+fn contains_row_any(text: &str, words: &[String], row: Row) -> bool {
+    let mut from = tokens(text);
+    loop {
+        let mut here = from.clone();
+        let found = words.iter().enumerate().all(|(idx, word)| {
+            here.next().is_some_and(|token| {
+                let mut folded = token.chars().map(fold_char);
+                if row == Row::OpenEnd && idx + 1 == words.len() {
+                    word.chars().all(|c| folded.next() == Some(c))
+                } else if row == Row::OpenStart && idx == 0 {
+                    let mut backwards = folded.rev();
+                    word.chars().rev().all(|c| backwards.next() == Some(c))
+                } else {
+                    folded.eq(word.chars())
+                }
+            })
+        });
+        if found {
+            return true;
+        }
+        if from.next().is_none() {
+            return false;
+        }
+    }
+}
+
+fn is_word_byte(byte: u8) -> bool {
+    byte == b'_' || byte.is_ascii_alphanumeric()
+}
+
+fn contains_row_ascii(text: &[u8], words: &[String], row: Row) -> bool {
+    let Some(first) = words.first() else {
+        return true;
+    };
+    occurrences(text, first.as_bytes()).any(|start| {
+        let opens = row == Row::OpenStart || start == 0 || !is_word_byte(text[start - 1]);
+        opens && row_ends(text, start, words, row).is_some()
+    })
+}
+
+/// The end of the row whose first word was found at `start`; `None` when it breaks off.
+fn row_ends(text: &[u8], start: usize, words: &[String], row: Row) -> Option<usize> {
+    let mut at = start;
+    for (idx, word) in words.iter().enumerate() {
+        if idx > 0 {
+            at += text[at..].iter().position(|byte| is_word_byte(*byte))?;
+            let found = text.get(at..at + word.len())?;
+            if !found.eq_ignore_ascii_case(word.as_bytes()) {
+                return None;
+            }
+        }
+        at += word.len();
+        let may_go_on = row == Row::OpenEnd && idx + 1 == words.len();
+        if !may_go_on && text.get(at).is_some_and(|byte| is_word_byte(*byte)) {
+            return None;
+        }
+    }
+    Some(at)
+}
+
+/// Whether the folded `part` stands anywhere in `text`.
+pub(crate) fn contains_part(text: &str, is_ascii: bool, part: &str) -> bool {
+    if part.is_empty() {
+        true
+    } else if is_ascii {
+        occurrences(text.as_bytes(), part.as_bytes())
+            .next()
+            .is_some()
+    } else {
+        fold(text).contains(part)
+    }
+}
+
+/// Where `part`, not empty and lower-case, begins in an ASCII text, case ignored.
+fn occurrences<'t>(text: &'t [u8], part: &'t [u8]) -> impl Iterator<Item = usize> + 't {
+    let (anchor_idx, anchor) = part
+        .iter()
+        .copied()
+        .enumerate()
+        .min_by_key(|(_, byte)| commonness(*byte))
+        .unwrap_or_default();
+    memchr2_iter(anchor, anchor.to_ascii_uppercase(), text).filter_map(move |at| {
+        let start = at.checked_sub(anchor_idx)?;
+        text.get(start..start + part.len())?
+            .eq_ignore_ascii_case(part)
+            .then_some(start)
+    })
+}
+
+/// Rank of a byte among those of English log lines; the scan looks for a needle's rarest byte.
+fn commonness(byte: u8) -> usize {
+    const RARE_TO_COMMON: &[u8] = b"zqjxkvbywgpfmucdlhrsnioate0123456789-_./:= ";
+    RARE_TO_COMMON
+        .iter()
+        .position(|known| *known == byte)
+        .map_or(0, |rank| rank + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn words_are_runs_of_letters_digits_and_underscores() {
+        for (text, words) in [
+            ("", &[] as &[&str]),
+            ("— *** —", &[]),
+            ("GET /api/v1?x=1", &["GET", "api", "v1", "x", "1"]),
+            ("foo_bar-baz.10", &["foo_bar", "baz", "10"]),
+            ("naïve Größe 東京 ١٢٣", &["naïve", "Größe", "東京", "١٢٣"]),
+        ] {
+            assert_eq!(tokens(text).collect::<Vec<_>>(), words, "{text}");
+        }
+    }
+
+    #[test]
+    fn folding_keeps_words_words_and_is_done_once() {
+        for c in '\0'..=char::MAX {
+            let folded = fold_char(c);
+            assert_eq!(is_word_char(c), is_word_char(folded), "{c:?} → {folded:?}");
+            assert_eq!(fold_char(folded), folded, "{c:?}");
+        }
+    }
+
+    #[test]
+    fn escape_sequences_are_removed() {
+        for (text, stripped) in [
+            ("plain", "plain"),
+            ("\x1b[31merror\x1b[0m", "error"),
+            ("time\x1b[1;38;5;9mout\x1b[m", "timeout"),
+            ("\x1b]0;title\x07after", "after"),
+            ("\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "link"),
+            ("\x1b]0;no end of this", "0;no end of this"),
+            ("\x1b(B\x1b[mreset", "reset"),
+            ("\x1bcclear", "clear"),
+            ("cut \x1b[3", "cut "),
+            ("\x1b[3é", "é"),
+            ("alone\x1b", "alone\x1b"),
+            ("\x1b\x1b[0mtwice", "\x1btwice"),
+            ("\x1bé", "\x1bé"),
+        ] {
+            assert_eq!(strip_ansi(text), stripped, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn index_text_holds_folded_words_only() {
+        assert_eq!(
+            index_text("\x1b[31mERROR\x1b[0m: Conn-Reset (İ)"),
+            "error conn reset i"
+        );
+    }
+
+    #[test]
+    fn numbers_are_finite_decimals() {
+        for (text, value) in [
+            ("500", Some(500.0)),
+            (" -1.5e3 ", Some(-1500.0)),
+            ("1.", Some(1.0)),
+            ("nan", None),
+            ("inf", None),
+            ("1e999", None),
+            ("12ms", None),
+            ("", None),
+            ("0x10", None),
+        ] {
+            assert_eq!(number(text), value, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_stripped_and_stripping_removes_only(text in "[\x1b\\[\\]()0-9a-zé;\x07\\\\]{0,40}") {
+            let stripped = strip_ansi(&text);
+            prop_assert!(stripped.len() <= text.len());
+            if !text.contains('\x1b') {
+                prop_assert_eq!(&stripped, &text);
+            }
+        }
+
+        #[test]
+        fn fast_search_agrees_with_the_plain_one(
+            text in "[ aAbB_.-]{0,24}",
+            words in proptest::collection::vec("[ab_]{1,3}", 1..3),
+        ) {
+            for row in [Row::Whole, Row::OpenEnd, Row::OpenStart] {
+                prop_assert_eq!(
+                    contains_row_ascii(text.as_bytes(), &words, row),
+                    contains_row_any(&text, &words, row),
+                    "{:?}", row
+                );
+            }
+            prop_assert_eq!(contains_part(&text, true, &words[0]), fold(&text).contains(&words[0]));
+        }
+    }
+}
