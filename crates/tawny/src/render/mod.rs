@@ -5,7 +5,6 @@ mod highlight;
 mod output;
 mod template;
 
-pub(crate) use color::{ColorChoice, Palette, PaletteError};
+pub(crate) use color::{ColorChoice, Palette};
 pub(crate) use highlight::Highlight;
 pub(crate) use output::{Line, Marker, Output, Renderer, RendererConfig, TimestampFormat};
-pub(crate) use template::TemplateError;

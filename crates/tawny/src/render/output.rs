@@ -7,9 +7,9 @@ use serde::Serialize;
 use tawny_model::Timestamp;
 
 use super::{
-    Highlight, Palette, TemplateError,
+    Highlight, Palette,
     color::Sgr,
-    template::{Template, TemplateValues},
+    template::{Template, TemplateError, TemplateValues},
 };
 
 /// A line as a source gave it, borrowed for the moment it is shown.
