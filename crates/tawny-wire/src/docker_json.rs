@@ -1,10 +1,9 @@
 //! Lines of docker's json-file driver: `{"log":"…","stream":"stdout","time":"…"}`, keys in any order, unknown ones ignored.
 
-use memchr::memchr;
 use tawny_model::{Output, Timestamp};
 
 use crate::{
-    json::{Cursor, RawString, unescape},
+    json::{Cursor, LogText, RawString},
     line::{LineError, RawLine},
 };
 
@@ -20,7 +19,8 @@ pub fn decode<'a>(line: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<RawLine<'a
         return Err(LineError::Empty);
     }
     let mut cursor = Cursor::new(line, 0);
-    let members = Members::scan(&mut cursor).ok_or(LineError::BrokenJson { at_byte: cursor.at })?;
+    let members =
+        Members::scan(&mut cursor, scratch).ok_or(LineError::BrokenJson { at_byte: cursor.at })?;
     let log = members.log.ok_or(LineError::NoKey { key: "log" })?;
     let time = members.time.ok_or(LineError::NoKey { key: "time" })?;
     let timestamp =
@@ -30,7 +30,17 @@ pub fn decode<'a>(line: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<RawLine<'a
         Some(b"stdout") | None => Output::Stdout,
         Some(_) => return Err(LineError::NoOutput),
     };
-    let (content, is_partial) = text_of(&line[log.start..log.end], log.has_escapes, scratch);
+    let (content, is_partial) = match log {
+        LogText::AsWritten {
+            start,
+            end,
+            has_newline,
+        } => (&line[start..end], !has_newline),
+        LogText::Unescaped => match scratch.strip_suffix(b"\n") {
+            Some(whole) => (whole, false),
+            None => (&scratch[..], true),
+        },
+    };
     Ok(RawLine {
         timestamp,
         output,
@@ -39,35 +49,15 @@ pub fn decode<'a>(line: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<RawLine<'a
     })
 }
 
-/// The text of `log` without its newline, and whether it had none.
-fn text_of<'a>(raw: &'a [u8], has_escapes: bool, scratch: &'a mut Vec<u8>) -> (&'a [u8], bool) {
-    if !has_escapes {
-        return (raw, true);
-    }
-    // The newline is the only escape of most lines that are not JSON.
-    if let Some(body) = raw
-        .strip_suffix(br"\n")
-        .filter(|body| memchr(b'\\', body).is_none())
-    {
-        return (body, false);
-    }
-    scratch.clear();
-    unescape(raw, scratch);
-    match scratch.strip_suffix(b"\n") {
-        Some(whole) => (whole, false),
-        None => (scratch, true),
-    }
-}
-
 #[derive(Default)]
 struct Members {
-    log: Option<RawString>,
+    log: Option<LogText>,
     stream: Option<RawString>,
     time: Option<RawString>,
 }
 
 impl Members {
-    fn scan(cursor: &mut Cursor<'_>) -> Option<Self> {
+    fn scan(cursor: &mut Cursor<'_>, scratch: &mut Vec<u8>) -> Option<Self> {
         let mut members = Self::default();
         cursor.take(b'{')?;
         if cursor.take(b'}').is_some() {
@@ -78,14 +68,11 @@ impl Members {
             let key = cursor.string()?;
             cursor.take(b':')?;
             cursor.skip_space();
-            let member = match &cursor.bytes[key.start..key.end] {
-                b"log" => Some(&mut members.log),
-                b"stream" => Some(&mut members.stream),
-                b"time" => Some(&mut members.time),
-                _ => None,
-            };
-            match member {
-                Some(member) if cursor.peek() == Some(b'"') => *member = Some(cursor.string()?),
+            let is_string = cursor.peek() == Some(b'"');
+            match &cursor.bytes[key.start..key.end] {
+                b"log" if is_string => members.log = Some(cursor.text(scratch)?),
+                b"stream" if is_string => members.stream = Some(cursor.string()?),
+                b"time" if is_string => members.time = Some(cursor.string()?),
                 _ => cursor.value()?,
             }
             if !cursor.comma_or_brace()? {

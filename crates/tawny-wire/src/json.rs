@@ -24,6 +24,18 @@ pub(crate) struct RawString {
     pub(crate) has_escapes: bool,
 }
 
+/// Where the text of a string is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogText {
+    /// In the JSON, but for the newline at its end.
+    AsWritten {
+        start: usize,
+        end: usize,
+        has_newline: bool,
+    },
+    Unescaped,
+}
+
 /// Every method answers `None` where the text is malformed or ends.
 impl<'a> Cursor<'a> {
     pub(crate) fn new(bytes: &'a [u8], at: usize) -> Self {
@@ -80,6 +92,36 @@ impl<'a> Cursor<'a> {
             end,
             has_escapes,
         })
+    }
+
+    /// Takes a string and puts what it stands for into `out`, if it has an escape besides a newline at its end.
+    pub(crate) fn text(&mut self, out: &mut Vec<u8>) -> Option<LogText> {
+        if self.peek()? != b'"' {
+            return None;
+        }
+        let start = self.at + 1;
+        let mut at = start + string_stop(self.bytes.get(start..)?)?;
+        let is_whole = match self.bytes.get(at..)? {
+            [b'"', ..] => Some((at + 1, false)),
+            [b'\\', b'n', b'"', ..] => Some((at + 3, true)),
+            _ => None,
+        };
+        if let Some((behind, has_newline)) = is_whole {
+            self.at = behind;
+            return Some(LogText::AsWritten {
+                start,
+                end: at,
+                has_newline,
+            });
+        }
+        out.clear();
+        out.extend_from_slice(&self.bytes[start..at]);
+        while self.bytes[at] != b'"' {
+            let (len, _) = unescape_one(&self.bytes[at..], out);
+            at = copy_run(self.bytes, at + len, out)?;
+        }
+        self.at = at + 1;
+        Some(LogText::Unescaped)
     }
 
     /// Takes a number and answers where it lies.
@@ -176,6 +218,12 @@ const fn zero_bytes(word: u64) -> u64 {
     word.wrapping_sub(splat(0x01)) & !word & splat(0x80)
 }
 
+/// High bit of each byte that is `"` or `\`; exact for the lowest one.
+fn stops_in(chunk: [u8; 8]) -> u64 {
+    let word = u64::from_le_bytes(chunk);
+    zero_bytes(word ^ splat(b'"')) | zero_bytes(word ^ splat(b'\\'))
+}
+
 /// Offset of the first `"` or `\`.
 ///
 /// Most strings in logs are shorter than the set-up of a vectorised search, so that starts only behind 32 bytes.
@@ -185,8 +233,7 @@ pub(crate) fn string_stop(bytes: &[u8]) -> Option<usize> {
         let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) else {
             break;
         };
-        let word = u64::from_le_bytes(*chunk);
-        let stops = zero_bytes(word ^ splat(b'"')) | zero_bytes(word ^ splat(b'\\'));
+        let stops = stops_in(*chunk);
         if stops != 0 {
             return Some(at + stops.trailing_zeros() as usize / 8);
         }
@@ -200,45 +247,67 @@ pub(crate) fn string_stop(bytes: &[u8]) -> Option<usize> {
 /// An unknown escape is kept as written and half a surrogate pair becomes U+FFFD; both answer `false`.
 pub(crate) fn unescape(raw: &[u8], out: &mut Vec<u8>) -> bool {
     let mut is_exact = true;
-    let mut rest = raw;
-    while let Some(at) = memchr::memchr(b'\\', rest) {
-        out.extend_from_slice(&rest[..at]);
-        let (plain, taken) = match rest.get(at + 1) {
-            Some(b'n') => (b'\n', 2),
-            Some(b't') => (b'\t', 2),
-            Some(b'r') => (b'\r', 2),
-            Some(b'b') => (0x08, 2),
-            Some(b'f') => (0x0c, 2),
-            Some(&byte @ (b'"' | b'\\' | b'/')) => (byte, 2),
-            Some(b'u') => {
-                let (char, len) = unicode(&rest[at..]);
-                if let Some(char) = char {
-                    out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
-                } else {
-                    is_exact = false;
-                    if len == 6 {
-                        out.extend_from_slice(
-                            char::REPLACEMENT_CHARACTER
-                                .encode_utf8(&mut [0; 4])
-                                .as_bytes(),
-                        );
-                    } else {
-                        out.extend_from_slice(b"\\u");
-                    }
-                }
-                rest = &rest[at + len..];
-                continue;
-            }
-            _ => {
-                is_exact = false;
-                (b'\\', 1)
-            }
-        };
-        out.push(plain);
-        rest = &rest[at + taken..];
+    let mut at = 0;
+    while let Some(stop) = copy_run(raw, at, out) {
+        // A quote can only be one that a backslash came before, unless it was no escape.
+        if raw[stop] == b'"' {
+            out.push(b'"');
+            at = stop + 1;
+        } else {
+            let (len, is_known) = unescape_one(&raw[stop..], out);
+            is_exact &= is_known;
+            at = stop + len;
+        }
     }
-    out.extend_from_slice(rest);
     is_exact
+}
+
+/// Appends bytes from `at` on up to the first `"` or `\`, which it answers, or to the end.
+///
+/// Text that was JSON before it was escaped has a stop every few bytes: eight are copied at once and the surplus cut.
+fn copy_run(bytes: &[u8], mut at: usize, out: &mut Vec<u8>) -> Option<usize> {
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        out.extend_from_slice(chunk);
+        let stops = stops_in(*chunk);
+        if stops != 0 {
+            let len = stops.trailing_zeros() as usize / 8;
+            out.truncate(out.len() - 8 + len);
+            return Some(at + len);
+        }
+        at += 8;
+    }
+    let rest = bytes.get(at..)?;
+    let len = rest.iter().position(|byte| matches!(byte, b'"' | b'\\'));
+    out.extend_from_slice(&rest[..len.unwrap_or(rest.len())]);
+    len.map(|len| at + len)
+}
+
+/// Appends what the escape at the start of `escape` stands for; answers its length and whether it is one.
+fn unescape_one(escape: &[u8], out: &mut Vec<u8>) -> (usize, bool) {
+    let plain = match escape.get(1) {
+        Some(&byte @ (b'"' | b'\\' | b'/')) => byte,
+        Some(b'n') => b'\n',
+        Some(b't') => b'\t',
+        Some(b'r') => b'\r',
+        Some(b'b') => 0x08,
+        Some(b'f') => 0x0c,
+        Some(b'u') => {
+            let (char, len) = unicode(escape);
+            let is_half = char.is_none() && len == 6;
+            if let Some(char) = char.or(is_half.then_some(char::REPLACEMENT_CHARACTER)) {
+                out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
+            } else {
+                out.extend_from_slice(b"\\u");
+            }
+            return (len, char.is_some());
+        }
+        _ => {
+            out.push(b'\\');
+            return (1, false);
+        }
+    };
+    out.push(plain);
+    (2, true)
 }
 
 /// The character a `\uXXXX` at the start stands for, and the bytes it takes: 6, or 12 for a surrogate pair.

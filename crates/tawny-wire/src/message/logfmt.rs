@@ -10,10 +10,10 @@ use crate::json::Cursor;
 /// Fields they are when at least two pairs start the line, end it with hardly a word between them, or fill half of it,
 /// or when a single one does that is a level or a message.
 pub(super) fn lift(base: &str, fields: &mut Fields) -> bool {
-    let Some(first_equals) = memchr(b'=', base.as_bytes()) else {
+    if memchr(b'=', base.as_bytes()).is_none() {
         return false;
-    };
-    let found = pairs(base, 0, first_equals, fields);
+    }
+    let found = pairs(base, 0, fields);
     let is_dense = found.pair_bytes * 2 >= base.len();
     let is_logfmt = match found.n_pairs {
         0 => false,
@@ -30,7 +30,7 @@ pub(super) fn lift(base: &str, fields: &mut Fields) -> bool {
 
 /// Lifts the pairs from `at` on, however many they are.
 pub(super) fn lift_tail(base: &str, at: usize, fields: &mut Fields) {
-    pairs(base, at, at, fields);
+    pairs(base, at, fields);
 }
 
 #[derive(Debug, Default)]
@@ -44,8 +44,8 @@ struct Found {
     n_words_behind: usize,
 }
 
-/// Walks the tokens of `base` from `at` on; no key ends before `first_equals`.
-fn pairs(base: &str, at: usize, first_equals: usize, fields: &mut Fields) -> Found {
+/// Walks the tokens of `base` from `at` on.
+fn pairs(base: &str, at: usize, fields: &mut Fields) -> Found {
     let bytes = base.as_bytes();
     let mut found = Found::default();
     let mut at = at;
@@ -57,7 +57,7 @@ fn pairs(base: &str, at: usize, first_equals: usize, fields: &mut Fields) -> Fou
             return found;
         }
         let start = at;
-        match key_end(bytes, at).filter(|end| *end >= first_equals) {
+        match key_end(bytes, at) {
             Some(equals) => {
                 let key = Text::base(start, equals);
                 let (value, end) = value(base, equals + 1, fields);
@@ -81,11 +81,35 @@ fn key_end(bytes: &[u8], at: usize) -> Option<usize> {
     if !matches!(bytes[at], b'a'..=b'z' | b'A'..=b'Z' | b'_') {
         return None;
     }
-    let len = bytes[at..].iter().position(
-        |byte| !matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'.' | b'-'),
-    )?;
+    let len = bytes[at..]
+        .iter()
+        .position(|byte| KINDS[usize::from(*byte)] != Kind::Key)?;
     (bytes[at + len] == b'=').then_some(at + len)
 }
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Key,
+    Blank,
+    Other,
+}
+
+/// What each byte may be part of; a lookup costs less than the comparisons it stands for.
+const KINDS: [Kind; 256] = {
+    let mut kinds = [Kind::Other; 256];
+    let mut byte = 0u8;
+    loop {
+        kinds[byte as usize] = match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'.' | b'-' => Kind::Key,
+            b' ' | b'\t' | b'\r' | b'\n' => Kind::Blank,
+            _ => Kind::Other,
+        };
+        if byte == u8::MAX {
+            break kinds;
+        }
+        byte += 1;
+    }
+};
 
 /// The end of a token that is no pair; one that starts with a quote goes on to the closing one.
 fn word_end(bytes: &[u8], at: usize) -> usize {
@@ -98,7 +122,7 @@ fn word_end(bytes: &[u8], at: usize) -> usize {
 fn blank(bytes: &[u8], at: usize) -> usize {
     bytes[at..]
         .iter()
-        .position(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
+        .position(|byte| KINDS[usize::from(*byte)] == Kind::Blank)
         .map_or(bytes.len(), |len| at + len)
 }
 

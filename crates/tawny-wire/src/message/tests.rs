@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+use serde_json::Value;
 use tawny_model::{Severity, entry::MAX_ATTRIBUTES};
 
 use super::*;
@@ -499,4 +501,108 @@ fn huge_lines_are_parsed_without_holding_their_memory() {
     assert_eq!(parse_message(&line, &mut scratch).message, line);
     parse_message("", &mut scratch);
     assert!(scratch.memory_bytes() < MAX_PARSED_BYTES / 4);
+}
+
+/// The fields of an object as they should be lifted, in order.
+fn flatten(
+    prefix: &str,
+    object: &serde_json::Map<String, Value>,
+    fields: &mut Vec<(String, String)>,
+) {
+    for (key, value) in object {
+        let key = if prefix.is_empty() {
+            key.clone()
+        } else {
+            format!("{prefix}.{key}")
+        };
+        match value {
+            Value::Null => {}
+            Value::String(text) => fields.push((key, text.clone())),
+            Value::Object(inner) if !inner.is_empty() => flatten(&key, inner, fields),
+            other => fields.push((key, other.to_string())),
+        }
+    }
+}
+
+fn any_value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 24, 6, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            any_object(inner).prop_map(Value::Object),
+        ]
+    })
+}
+
+/// Keys that are nobody's alias.
+fn any_object(
+    value: impl Strategy<Value = Value>,
+) -> impl Strategy<Value = serde_json::Map<String, Value>> {
+    proptest::collection::vec(("k[a-z\"\n\u{e9}]{0,4}", value), 0..8)
+        .prop_map(|members| members.into_iter().collect())
+}
+
+/// Text with much of what the formats are made of.
+fn any_line() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        "[{}\\[\\]\",:=\\\\ \t0-9a-cA-C.\u{1b}\u{e9}|-]{1,6}",
+        "level|msg|traceId|error|ERROR|INFO:|WARN|panic: |Error: |\\\\u00e9|\\\\ud83d|null|true",
+        "I0102 15:04:05\\.0 1 f:1\\] |\"GET / HTTP/1\\.1\" 500 |1\\.1\\.1\\.1 - - \\[t\\] |10:00:00 |\\{\"",
+        "\\PC{1,4}",
+    ];
+    proptest::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    /// KL-64, KL-66: every field comes back, and the message is the object's own where all of them found room.
+    #[test]
+    fn objects_written_by_a_json_library_read_back(object in any_object(any_value()), message in any::<String>()) {
+        let mut object = object;
+        let mut expected = Vec::new();
+        flatten("", &object, &mut expected);
+        object.insert("msg".to_owned(), message.clone().into());
+        let line = Value::Object(object).to_string();
+        let (_, got_message, attributes) = parse(&line);
+        if message.is_empty() {
+            prop_assert_eq!(got_message, line);
+        } else if expected.len() <= MAX_ATTRIBUTES {
+            prop_assert_eq!(got_message, message);
+            prop_assert_eq!(attributes, expected);
+        } else {
+            prop_assert_eq!(got_message, line);
+            prop_assert_eq!(attributes, &expected[..MAX_ATTRIBUTES]);
+        }
+    }
+
+    /// KL-62, KL-66
+    #[test]
+    fn quoted_pairs_read_back(values in proptest::collection::vec(any::<String>(), 2..MAX_ATTRIBUTES)) {
+        let mut line = String::new();
+        let mut expected = Vec::new();
+        for (idx, value) in values.iter().enumerate() {
+            // Control characters below space are escaped and `\u{7f}` is not, by JSON's rules; ESC would count as a colour.
+            line.push_str(&format!("k{idx}={} ", serde_json::to_string(value).unwrap()));
+            expected.push((format!("k{idx}"), value.clone()));
+        }
+        line.push_str("msg=m");
+        let (_, message, attributes) = parse(&line);
+        prop_assert_eq!((message.as_str(), attributes), ("m", expected));
+    }
+
+    #[test]
+    fn any_line_is_survived_within_the_bounds(line in any_line()) {
+        let (_, message, attributes) = parse(&line);
+        prop_assert!(attributes.len() <= MAX_ATTRIBUTES);
+        let mut keys: Vec<&str> = attributes.iter().map(|(key, _)| key.as_str()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        prop_assert_eq!(keys.len(), attributes.len(), "a key came twice");
+        prop_assert!(message == line || message.len() < line.len());
+    }
 }
