@@ -95,11 +95,11 @@ def field(name, path):
     return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
 
 
-def tawny_pod(name, service_account, *args, image=TAWNY):
+def tawny_pod(name, service_account, *args, env=None):
     """Tawny as a pod that sees the cluster only through its service account (SX-32)."""
     main = {
         "name": "tawny",
-        "image": image,
+        "image": TAWNY,
         "imagePullPolicy": "IfNotPresent",
         "command": ["/tawny", *args],
         # On the host's network HOSTNAME is the host's: the downward API says which pod this is.
@@ -107,6 +107,7 @@ def tawny_pod(name, service_account, *args, image=TAWNY):
             field("POD_NAME", "metadata.name"),
             field("POD_NAMESPACE", "metadata.namespace"),
             field("NODE_NAME", "spec.nodeName"),
+            *({"name": name, "value": value} for name, value in (env or {}).items()),
         ],
     }
     return pod(name, [main], automountServiceAccountToken=True, serviceAccountName=service_account)

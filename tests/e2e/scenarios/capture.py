@@ -46,7 +46,11 @@ def capture_randomlog_api(scene):
         deployment("randomlog", RANDOMLOG),
     )
     scene.kubectl("rollout", "status", "deployment/randomlog", "--timeout=60s")
-    scene.apply(tawny_pod("collector", "strixlog-log-reader", "agent", "--server", server.grpc_url, "--source", "api"))
+    # Said strixlog's way: its own namespace is the one to collect.
+    env = {"STRIXLOG_ENV": "kubernetes"}
+    scene.apply(
+        tawny_pod("collector", "strixlog-log-reader", "agent", "--server", server.grpc_url, "--source", "api", env=env)
+    )
     scene.wait_running("collector")
     check_randomlog(scene, server, time.monotonic())
     # SX-13: a collector that read its own output would feed itself for ever.
