@@ -1,7 +1,26 @@
 //! Sources, the parsing pipeline and sinks.
 
+pub mod assembler;
+pub mod deliver;
+pub mod detect;
+pub mod error;
+pub mod intake;
+pub mod metadata;
+pub mod metrics;
+pub mod selection;
+pub mod selector;
 pub mod sink;
 pub mod source;
 
-pub use sink::Sink;
+#[cfg(test)]
+mod testing;
+
+pub use assembler::{LineScratch, StreamAssembler};
+pub use deliver::{DeliverSettings, Deliverer};
+pub use error::Error;
+pub use intake::{Intake, IntakeParts, Lane, Refusal};
+pub use metadata::{Metadata, NoMetadata, PodFacts};
+pub use metrics::Metrics;
+pub use selection::{Facts, Selection, SelectionConfig, Subject, Verdict, Why};
+pub use sink::{Sink, SinkError, StoreSink};
 pub use source::{Source, SourceKind};

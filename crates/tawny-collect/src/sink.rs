@@ -17,7 +17,9 @@ pub trait Sink: fmt::Debug + Send + Sync + 'static {
     ) -> Result<Vec<Option<StreamEnd>>, SinkError>;
 
     /// See [`LogStore::write`]: on success there is one answer per batch, in order.
-    async fn deliver(&self, batches: Vec<Batch>) -> Result<Vec<Written>, SinkError>;
+    ///
+    /// The deliverer keeps the batches until they are answered, and offers them again after an error.
+    async fn deliver(&self, batches: &[Batch]) -> Result<Vec<Written>, SinkError>;
 }
 
 /// The sink could not answer; nothing is known to be stored.
@@ -54,7 +56,7 @@ impl Sink for StoreSink {
         self.0.resume(writer, streams).await.map_err(Self::error)
     }
 
-    async fn deliver(&self, batches: Vec<Batch>) -> Result<Vec<Written>, SinkError> {
-        self.0.write(batches).await.map_err(Self::error)
+    async fn deliver(&self, batches: &[Batch]) -> Result<Vec<Written>, SinkError> {
+        self.0.write(batches.to_vec()).await.map_err(Self::error)
     }
 }

@@ -13,16 +13,24 @@ pub enum GapReason {
     TooLong,
     /// The stored bytes could not be read: damaged compressed file, I/O error.
     Unreadable,
+    /// The store can never take them, as when a limit of its own is passed.
+    Refused,
 }
 
 impl GapReason {
-    pub const ALL: [Self; 3] = [Self::Rotated, Self::TooLong, Self::Unreadable];
+    pub const ALL: [Self; 4] = [
+        Self::Rotated,
+        Self::TooLong,
+        Self::Unreadable,
+        Self::Refused,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Rotated => "rotated",
             Self::TooLong => "too_long",
             Self::Unreadable => "unreadable",
+            Self::Refused => "refused",
         }
     }
 }
@@ -56,6 +64,7 @@ impl Gap {
             GapReason::Rotated => "deleted by rotation before they were read",
             GapReason::TooLong => "cut from a line over the length limit",
             GapReason::Unreadable => "could not be read back",
+            GapReason::Refused => "refused by the store",
         };
         if bytes == 0 {
             format!("gap: lines {why}")
