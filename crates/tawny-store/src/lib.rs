@@ -1,9 +1,14 @@
 //! The `LogStore` trait, its conformance suite and its engines.
 
+#[cfg(feature = "test-util")]
+pub mod conformance;
 pub mod error;
+pub mod limits;
+pub mod sqlite;
 pub mod store;
 
 pub use error::Error;
+pub use sqlite::{SqliteConfig, SqliteStore};
 pub use store::{
     Bucket, Committed, Facet, FacetsRequest, Filter, Histogram, HistogramRequest, LogStore,
     MAX_BUCKETS, MAX_LIMIT, Order, Retention, SearchPage, SearchRequest, StoreStats, Written,

@@ -1,0 +1,416 @@
+//! A store in one SQLite file, with a full-text index: for a laptop, an edge node, or under a million lines a day.
+//!
+//! One thread writes, a few connections read. A write is answered when its transaction is on disk (WAL, synchronous
+//! FULL), so nothing acknowledged is lost to a kill or a power cut.
+
+mod metrics;
+mod plan;
+mod reader;
+mod retention;
+mod row;
+mod schema;
+mod transaction;
+mod writer;
+
+use std::{
+    fmt, fs,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    thread,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use prometheus_client::registry::Registry;
+use rusqlite::{Connection, InterruptHandle};
+use tawny_model::{
+    Batch, ByteSize, EntryId, LogEntry, Stream, StreamEnd, StreamId, Timestamp, WriterId,
+};
+use tawny_runtime::SharedClock;
+use tokio::{
+    sync::{Semaphore, broadcast, mpsc, oneshot},
+    task,
+    time::Instant,
+};
+
+use self::{
+    metrics::{Metrics, QueryKind, QueryLabel},
+    reader::Reader,
+    row::{StreamMap, StreamRow},
+    writer::{Command, Input, Stored, Writer},
+};
+use crate::{
+    Committed, Error, Facet, FacetsRequest, Filter, Histogram, HistogramRequest, LogStore,
+    Retention, SearchPage, SearchRequest, StoreStats, Written, limits,
+};
+
+/// How a [`SqliteStore`] is opened.
+#[derive(Debug, Clone)]
+pub struct SqliteConfig {
+    /// The file; its directory is made where missing. `<path>-wal`, `<path>-shm` and `<path>.lock` lie beside it.
+    pub path: PathBuf,
+    /// Queries that run at once; each takes up to 8 MiB of cache.
+    pub n_readers: usize,
+    /// The file never grows beyond it: at the limit writes are answered [`Error::DiskFull`]. For retention by size,
+    /// which deletes the oldest instead, see [`LogStore::apply_retention`].
+    pub max_file_bytes: Option<ByteSize>,
+    /// How long the end of a stream without entries is kept after its last write: an agent that comes back later
+    /// sends from the start, and what is still in its files is stored once more.
+    pub keep_ends: Duration,
+}
+
+impl SqliteConfig {
+    /// The usual settings for this file.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            n_readers: 4,
+            max_file_bytes: None,
+            keep_ends: Duration::from_secs(30 * 24 * 3_600),
+        }
+    }
+}
+
+/// Calls that wait for the writer. A caller waits for a place, so memory is bounded by 64 requests of the size the
+/// server admits (4 MiB each: 256 MiB at worst, and only while the disk is stuck).
+const WRITE_QUEUE: usize = 64;
+
+/// Transactions a slow subscriber may fall behind: 32 × 4 MiB of text = 128 MiB at worst.
+const COMMITTED_QUEUE: usize = 32;
+
+/// The SQLite engine. Dropping it waits for the transaction at hand and frees the file.
+pub struct SqliteStore {
+    shared: Arc<Shared>,
+    /// `None` only while being dropped.
+    commands_tx: Option<mpsc::Sender<Command>>,
+    writer: Option<thread::JoinHandle<()>>,
+    readers: Arc<Readers>,
+    /// Declared last: freed only when every connection is closed.
+    _ownership: schema::Ownership,
+}
+
+/// What writer and readers have in common.
+struct Shared {
+    path: PathBuf,
+    clock: SharedClock,
+    keep_ends: Duration,
+    streams: RwLock<Arc<StreamMap>>,
+    committed_tx: broadcast::Sender<Arc<Committed>>,
+    metrics: Metrics,
+}
+
+struct Readers {
+    permits: Arc<Semaphore>,
+    /// INVARIANT: as many connections as free permits.
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore")
+            .field("path", &self.shared.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SqliteStore {
+    /// Opens the store, creating file and directory where missing.
+    ///
+    /// # Errors
+    /// `StandDown` when another process has it open; `Reject` when the file is no store, from a newer version or not
+    /// writable; `Quarantine` when it is damaged; `Retry` when the disk is full.
+    pub async fn open(
+        config: SqliteConfig,
+        clock: SharedClock,
+        registry: &mut Registry,
+    ) -> Result<Self, Error> {
+        let metrics = Metrics::register(registry);
+        let path = config.path.clone();
+        task::spawn_blocking(move || Self::open_blocking(&config, clock, metrics))
+            .await
+            .map_err(|source| Error::Io {
+                path,
+                doing: "open store",
+                source: Box::new(source),
+            })?
+    }
+
+    fn open_blocking(
+        config: &SqliteConfig,
+        clock: SharedClock,
+        metrics: Metrics,
+    ) -> Result<Self, Error> {
+        let ownership = schema::own(&config.path)?;
+        let conn = schema::open_writer(config)?;
+        let n_readers = config.n_readers.max(1);
+        let idle = (0..n_readers)
+            .map(|_| schema::open_reader(&config.path))
+            .collect::<Result<Vec<_>, _>>()?;
+        let (committed_tx, _) = broadcast::channel(COMMITTED_QUEUE);
+        let shared = Arc::new(Shared {
+            path: config.path.clone(),
+            clock,
+            keep_ends: config.keep_ends,
+            streams: RwLock::default(),
+            committed_tx,
+            metrics,
+        });
+        let writer = Writer::load(conn, Arc::clone(&shared))?;
+        let (commands_tx, commands_rx) = mpsc::channel(WRITE_QUEUE);
+        let thread = thread::Builder::new()
+            .name("tawny-store".to_owned())
+            .spawn(move || writer.run(commands_rx))
+            .map_err(|source| Error::Io {
+                path: config.path.clone(),
+                doing: "start the writer",
+                source: Box::new(source),
+            })?;
+        Ok(Self {
+            shared,
+            commands_tx: Some(commands_tx),
+            writer: Some(thread),
+            readers: Arc::new(Readers {
+                permits: Arc::new(Semaphore::new(n_readers)),
+                idle: Mutex::new(idle),
+            }),
+            _ownership: ownership,
+        })
+    }
+
+    /// Hands a command to the writer and waits for its answer.
+    async fn command<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Command,
+    ) -> Result<T, Error> {
+        let (reply_tx, reply_rx) = oneshot::channel();
+        let commands_tx = self.commands_tx.as_ref().ok_or(Error::Closed)?;
+        commands_tx
+            .send(command(reply_tx))
+            .await
+            .map_err(|_| Error::Closed)?;
+        reply_rx.await.map_err(|_| Error::Closed)?
+    }
+
+    async fn store(&self, input: Input) -> Result<Stored, Error> {
+        self.shared.metrics.writes_pushed.inc();
+        self.command(|reply| Command::Store { input, reply }).await
+    }
+
+    /// Answers a question on a blocking thread. A caller that goes away interrupts it.
+    async fn read<T: Send + 'static>(
+        &self,
+        kind: QueryKind,
+        ask: impl FnOnce(&Reader<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let permit = Arc::clone(&self.readers.permits)
+            .acquire_owned()
+            .await
+            .map_err(|_| Error::Closed)?;
+        let conn = lock(&self.readers.idle)
+            .pop()
+            .expect("a connection is idle for every free permit");
+        let interrupt = InterruptOnDrop(Some(conn.get_interrupt_handle()));
+        let (shared, readers) = (Arc::clone(&self.shared), Arc::clone(&self.readers));
+        let answer = task::spawn_blocking(move || {
+            let started = Instant::now();
+            let lease = Lease {
+                conn: Some(conn),
+                readers,
+                _permit: permit,
+            };
+            let answer = Reader::ask(lease.conn(), &shared, ask);
+            let seconds = shared
+                .metrics
+                .query_seconds
+                .get_or_create(&QueryLabel { kind });
+            seconds.observe(started.elapsed().as_secs_f64());
+            answer
+        })
+        .await
+        .map_err(|source| Error::Io {
+            path: self.shared.path.clone(),
+            doing: "answer a query",
+            source: Box::new(source),
+        })?;
+        interrupt.disarm();
+        answer
+    }
+}
+
+#[async_trait]
+impl LogStore for SqliteStore {
+    async fn resume(
+        &self,
+        writer: WriterId,
+        streams: &[StreamId],
+    ) -> Result<Vec<Option<StreamEnd>>, Error> {
+        let streams = streams.to_vec();
+        self.command(|reply| Command::Resume {
+            writer,
+            streams,
+            reply,
+        })
+        .await
+    }
+
+    async fn write(&self, batches: Vec<Batch>) -> Result<Vec<Written>, Error> {
+        limits::check_batches(&batches)?;
+        match self.store(Input::Batches(batches)).await? {
+            Stored::Batches(written) => Ok(written),
+            Stored::Entries(_) => Err(Error::Closed),
+        }
+    }
+
+    async fn append(&self, entries: Vec<LogEntry>) -> Result<u64, Error> {
+        limits::check_entries(&entries)?;
+        match self.store(Input::Entries(entries)).await? {
+            Stored::Entries(n_new) => Ok(n_new),
+            Stored::Batches(_) => Err(Error::Closed),
+        }
+    }
+
+    async fn search(&self, request: &SearchRequest) -> Result<SearchPage, Error> {
+        limits::check_search(request)?;
+        let request = request.clone();
+        self.read(QueryKind::Search, move |reader| reader.search(&request))
+            .await
+    }
+
+    async fn histogram(&self, request: &HistogramRequest) -> Result<Histogram, Error> {
+        limits::check_histogram(request)?;
+        let request = request.clone();
+        self.read(QueryKind::Histogram, move |reader| {
+            reader.histogram(&request)
+        })
+        .await
+    }
+
+    async fn facets(&self, request: &FacetsRequest) -> Result<Vec<Facet>, Error> {
+        let request = request.clone();
+        self.read(QueryKind::Facets, move |reader| reader.facets(&request))
+            .await
+    }
+
+    async fn count(&self, filter: &Filter) -> Result<u64, Error> {
+        let filter = filter.clone();
+        self.read(QueryKind::Count, move |reader| reader.count(&filter))
+            .await
+    }
+
+    async fn get(&self, id: EntryId) -> Result<Option<LogEntry>, Error> {
+        self.read(QueryKind::Get, move |reader| reader.get(id))
+            .await
+    }
+
+    async fn delete_older_than(&self, before: Timestamp) -> Result<u64, Error> {
+        self.command(|reply| Command::Delete { before, reply })
+            .await
+    }
+
+    async fn apply_retention(&self, retention: &Retention, now: Timestamp) -> Result<u64, Error> {
+        let retention = *retention;
+        self.command(|reply| Command::Retain {
+            retention,
+            now,
+            reply,
+        })
+        .await
+    }
+
+    async fn stats(&self) -> Result<StoreStats, Error> {
+        let path = self.shared.path.clone();
+        self.read(QueryKind::Stats, move |reader| {
+            let mut wal = path.clone().into_os_string();
+            wal.push("-wal");
+            let len_bytes = |path: PathBuf| fs::metadata(path).map_or(0, |metadata| metadata.len());
+            Ok(StoreStats {
+                disk_bytes: len_bytes(path) + len_bytes(wal.into()),
+                ..reader.stats()?
+            })
+        })
+        .await
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<Arc<Committed>> {
+        self.shared.committed_tx.subscribe()
+    }
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        self.commands_tx = None;
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the writer of the store had panicked");
+        }
+        lock(&self.readers.idle).clear();
+    }
+}
+
+impl Shared {
+    /// Every stream there is, as of now.
+    fn streams(&self) -> Arc<StreamMap> {
+        let streams = self.streams.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&streams)
+    }
+
+    fn publish(&self, news: impl Iterator<Item = (StreamRow, Arc<Stream>)>) {
+        let mut news = news.peekable();
+        if news.peek().is_some() {
+            // Copied only while a reader holds the old one.
+            let mut streams = self.streams.write().unwrap_or_else(PoisonError::into_inner);
+            Arc::make_mut(&mut streams).extend(news);
+        }
+    }
+
+    fn unpublish(&self, rows: impl Iterator<Item = StreamRow>) {
+        let mut rows = rows.peekable();
+        if rows.peek().is_some() {
+            let mut streams = self.streams.write().unwrap_or_else(PoisonError::into_inner);
+            let streams = Arc::make_mut(&mut streams);
+            for row in rows {
+                streams.remove(&row);
+            }
+        }
+    }
+}
+
+/// A connection on loan; goes back before its permit does.
+struct Lease {
+    conn: Option<Connection>,
+    readers: Arc<Readers>,
+    _permit: tokio::sync::OwnedSemaphorePermit,
+}
+
+impl Lease {
+    fn conn(&self) -> &Connection {
+        self.conn.as_ref().expect("taken only when dropped")
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        lock(&self.readers.idle).extend(self.conn.take());
+    }
+}
+
+struct InterruptOnDrop(Option<InterruptHandle>);
+
+impl InterruptOnDrop {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for InterruptOnDrop {
+    fn drop(&mut self) {
+        if let Some(handle) = &self.0 {
+            handle.interrupt();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

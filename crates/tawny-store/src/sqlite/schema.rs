@@ -1,0 +1,229 @@
+//! The file: its tables, what marks it as ours, and how it is opened. The layout is `docs/formats/sqlite-v1.md`.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::SqliteConfig;
+use crate::Error;
+
+/// `TAWN` in the header of every file of ours (SQLite's `application_id`).
+pub(super) const APPLICATION_ID: i32 = 0x5441_574e;
+
+/// The layout this code writes (SQLite's `user_version`); a change of it needs a migration and a fixture.
+pub(super) const FORMAT: u32 = 1;
+
+/// Larger than SQLite's 4 KiB: an FTS5 leaf fills a page, and bigger leaves make fewer, faster merges.
+const PAGE_BYTES: u32 = 8_192;
+
+const TABLES: &str = include_str!("schema.sql");
+
+/// The file is ours while this lives: an advisory lock on `<path>.lock`, freed by the system when the process ends.
+///
+/// SQLite's own locks do not tell two Tawny processes apart from one that merely reads; a file beside it does.
+#[derive(Debug)]
+pub(super) struct Ownership {
+    _lock: File,
+}
+
+/// Takes the file, creating its directory where missing.
+pub(super) fn own(path: &Path) -> Result<Ownership, Error> {
+    if let Some(directory) = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    {
+        fs::create_dir_all(directory)
+            .map_err(|source| file_error(directory, "create directory", source))?;
+    }
+    if path.is_dir() {
+        return Err(Error::NotAStore {
+            path: path.to_owned(),
+            reason: "it is a directory".to_owned(),
+        });
+    }
+    let lock_path = lock_path(path);
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&lock_path)
+        .map_err(|source| file_error(&lock_path, "open lock file", source))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Ownership { _lock: lock }),
+        Err(TryLockError::WouldBlock) => Err(Error::Locked {
+            path: path.to_owned(),
+        }),
+        Err(TryLockError::Error(source)) => Err(file_error(&lock_path, "lock file", source)),
+    }
+}
+
+fn lock_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    name.into()
+}
+
+/// Opens the writing connection; creates the tables in an empty file.
+pub(super) fn open_writer(config: &SqliteConfig) -> Result<Connection, Error> {
+    let path = config.path.as_path();
+    let error = |doing| move |source| sqlite_error(path, doing, source);
+    let conn = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )
+    .map_err(error("open file"))?;
+    conn.busy_timeout(BUSY_TIMEOUT)
+        .map_err(error("set busy timeout"))?;
+    if conn.is_readonly("main").map_err(error("open file"))? {
+        return Err(Error::ReadOnly {
+            path: path.to_owned(),
+            reason: "no permission to write the file".to_owned(),
+        });
+    }
+    let is_new = check_format(&conn, path)?;
+    if is_new {
+        // Both take effect only before the first table.
+        conn.pragma_update(None, "page_size", PAGE_BYTES)
+            .and_then(|()| conn.pragma_update(None, "auto_vacuum", "INCREMENTAL"))
+            .map_err(error("set page size"))?;
+    }
+    conn.pragma_update(None, "journal_mode", "WAL")
+        .and_then(|()| conn.pragma_update(None, "synchronous", "FULL"))
+        .and_then(|()| conn.pragma_update(None, "wal_autocheckpoint", WAL_PAGES))
+        .and_then(|()| {
+            conn.pragma_update(
+                None,
+                "journal_size_limit",
+                WAL_PAGES * i64::from(PAGE_BYTES),
+            )
+        })
+        .and_then(|()| conn.pragma_update(None, "cache_size", -WRITER_CACHE_KIB))
+        .and_then(|()| conn.pragma_update(None, "temp_store", "MEMORY"))
+        .map_err(error("set up file"))?;
+    if is_new {
+        conn.execute_batch(&format!(
+            "BEGIN IMMEDIATE;\n{TABLES}\nPRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {FORMAT};\nCOMMIT;"
+        ))
+        .map_err(error("create tables"))?;
+    }
+    if let Some(max_bytes) = config.max_file_bytes {
+        let page_bytes: i64 = conn
+            .pragma_query_value(None, "page_size", |row| row.get(0))
+            .map_err(error("read page size"))?;
+        let max_pages = i64::try_from(max_bytes.as_bytes()).unwrap_or(i64::MAX) / page_bytes.max(1);
+        conn.pragma_update(None, "max_page_count", max_pages.max(1))
+            .map_err(error("set size limit"))?;
+    }
+    conn.set_prepared_statement_cache_capacity(64);
+    Ok(conn)
+}
+
+/// A connection that can only read.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, Error> {
+    let open = || {
+        let conn = Connection::open_with_flags(
+            path,
+            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )?;
+        conn.busy_timeout(BUSY_TIMEOUT)?;
+        conn.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
+        conn.set_prepared_statement_cache_capacity(32);
+        Ok(conn)
+    };
+    open().map_err(|source| sqlite_error(path, "open file for reading", source))
+}
+
+/// Whether the file is empty; refuses what is not ours or too new before anything is changed.
+fn check_format(conn: &Connection, path: &Path) -> Result<bool, Error> {
+    let read = || -> rusqlite::Result<(i32, u32, i64)> {
+        Ok((
+            conn.pragma_query_value(None, "application_id", |row| row.get(0))?,
+            conn.pragma_query_value(None, "user_version", |row| row.get(0))?,
+            conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?,
+        ))
+    };
+    let (application_id, format, n_tables) =
+        read().map_err(|source| match source.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::Locked {
+                path: path.to_owned(),
+            },
+            _ => sqlite_error(path, "read header", source),
+        })?;
+    if n_tables == 0 && application_id == 0 {
+        return Ok(true);
+    }
+    if application_id != APPLICATION_ID {
+        return Err(Error::NotAStore {
+            path: path.to_owned(),
+            reason: "it is a database of another program".to_owned(),
+        });
+    }
+    if format > FORMAT {
+        return Err(Error::Newer {
+            path: path.to_owned(),
+            found: format,
+            supported: FORMAT,
+        });
+    }
+    Ok(false)
+}
+
+/// How long to wait for a lock that only a foreign tool, such as the `sqlite3` shell, can hold.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// 4,096 pages of 8 KiB = 32 MiB of log before it is folded in: pages rewritten by merges are folded once, not thrice.
+const WAL_PAGES: i64 = 4_096;
+
+/// Holds the upper tree levels and the leaves that merges read.
+const WRITER_CACHE_KIB: i64 = 32 * 1024;
+
+/// Per reader; the page cache of the system holds the rest.
+const READER_CACHE_KIB: i64 = 8 * 1024;
+
+fn file_error(path: &Path, doing: &'static str, source: io::Error) -> Error {
+    let path = path.to_owned();
+    match source.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Error::ReadOnly {
+            path,
+            reason: source.to_string(),
+        },
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::DiskFull { path },
+        _ => Error::Io {
+            path,
+            doing,
+            source: Box::new(source),
+        },
+    }
+}
+
+/// Puts SQLite's error in the store's words.
+pub(super) fn sqlite_error(path: &Path, doing: &'static str, source: rusqlite::Error) -> Error {
+    let path = path.to_owned();
+    match source.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => Error::DiskFull { path },
+        Some(ErrorCode::NotADatabase) => Error::NotAStore {
+            path,
+            reason: "it is no SQLite database".to_owned(),
+        },
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Error::ReadOnly {
+            path,
+            reason: source.to_string(),
+        },
+        Some(ErrorCode::DatabaseCorrupt) => Error::Damaged {
+            path,
+            reason: source.to_string(),
+        },
+        _ => Error::Io {
+            path,
+            doing,
+            source: Box::new(source),
+        },
+    }
+}
