@@ -24,7 +24,7 @@ fn cri(n: u64, content: &str) -> String {
 
 fn json(n: u64) -> String {
     let (level, status) = [("info", 200), ("warn", 404), ("error", 503)]
-        [usize::from(n % 7 == 0) + usize::from(n % 31 == 0)];
+        [usize::from(n.is_multiple_of(7)) + usize::from(n.is_multiple_of(31))];
     format!(
         r#"{{"level":"{level}","ts":1793610000.{n:06},"caller":"server/http.go:{}","msg":"request served","method":"GET","path":"/api/v1/carts/{n}","status":{status},"duration_ms":{}.{},"trace_id":"{n:032x}"}}"#,
         n % 900,

@@ -294,7 +294,7 @@ fn unescape_one(escape: &[u8], out: &mut Vec<u8>) -> (usize, bool) {
         Some(b'u') => {
             let (char, len) = unicode(escape);
             let is_half = char.is_none() && len == 6;
-            if let Some(char) = char.or(is_half.then_some(char::REPLACEMENT_CHARACTER)) {
+            if let Some(char) = char.or_else(|| is_half.then_some(char::REPLACEMENT_CHARACTER)) {
                 out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
             } else {
                 out.extend_from_slice(b"\\u");

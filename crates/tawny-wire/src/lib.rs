@@ -10,6 +10,7 @@ pub mod kube_log;
 pub mod kubelogs;
 pub mod line;
 pub mod message;
+pub mod multiline;
 pub mod partial;
 pub mod proto;
 pub mod push;
@@ -17,5 +18,6 @@ mod text;
 
 pub use line::{LineError, RawLine};
 pub use message::{Parsed, Scratch, parse_message};
+pub use multiline::RecordJoiner;
 pub use partial::{Line, PartialJoiner};
 pub use text::{strip_ansi, to_text};

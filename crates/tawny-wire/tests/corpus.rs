@@ -1,5 +1,10 @@
 //! The golden corpus: what the parsers make of `testdata/parse`, compared with `testdata/parse/expected`.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test of its own crate, which clippy's exception for tests does not see"
+)]
+
 use std::{
     fmt::Write as _,
     fs,
