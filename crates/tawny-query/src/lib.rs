@@ -105,3 +105,6 @@ impl fmt::Display for Query {
         self.expr.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests;

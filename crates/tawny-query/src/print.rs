@@ -128,26 +128,26 @@ fn write_field(
     }
 }
 
-/// A glob that would be read as something else becomes the regex that means the same.
+/// Bare where the parser reads it so; else the parts between the wild signs in quotes.
 fn write_glob(field: &Field, glob: &Glob, f: &mut Formatter<'_>) -> fmt::Result {
     let pattern = glob.pattern();
-    let is_readable = pattern.contains(['*', '?'])
-        && pattern.contains(|c| c != '*')
-        && !pattern.starts_with(['/', '<', '>', '=', ':'])
-        && !pattern.contains(|c: char| c.is_whitespace() || matches!(c, '(' | ')' | '"'));
-    if is_readable {
-        return write!(f, "{field}:{pattern}");
+    write!(f, "{field}:")?;
+    let means_more = |c: char| c.is_whitespace() || matches!(c, '(' | ')' | '"');
+    let starts_otherwise = pattern.starts_with(['/', '<', '>', '=', ':']);
+    if !pattern.is_empty() && !starts_otherwise && !pattern.contains(means_more) {
+        return f.write_str(pattern);
     }
-    let mut regex = String::from("(?is)^");
-    for c in pattern.chars() {
-        match c {
-            '*' => regex.push_str(".*"),
-            '?' => regex.push('.'),
-            other => regex.push_str(&regex::escape(other.encode_utf8(&mut [0; 4]))),
+    if pattern.is_empty() {
+        return f.write_str("\"\"");
+    }
+    for part in pattern.split_inclusive(['*', '?']) {
+        let literal = part.trim_end_matches(['*', '?']);
+        if !literal.is_empty() {
+            f.write_str(&quoted(literal))?;
         }
+        f.write_str(part.strip_prefix(literal).unwrap_or_default())?;
     }
-    regex.push('$');
-    write!(f, "{field}:{}", slashed(&regex))
+    Ok(())
 }
 
 /// Whether a value needs no quotes; narrower than the parser.
