@@ -1,6 +1,7 @@
 //! The `LogStore` trait, its conformance suite and its engines.
 
 #[cfg(feature = "test-util")]
+#[expect(clippy::unwrap_used, reason = "tests, though they live in the library")]
 pub mod conformance;
 pub mod error;
 pub mod limits;

@@ -1,4 +1,5 @@
 //! The SQLite engine: conformance, and what only a file can do wrong.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::sync::Arc;
 

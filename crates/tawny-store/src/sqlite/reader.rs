@@ -392,6 +392,7 @@ impl<'c> Reader<'c> {
             Order::OldestFirst => "ASC",
         };
         let reach = Reach::of(expr, &self.streams);
+        let is_exact = reach.is_exact && !matches!(reach.set, Set::AllBut(_));
         let (sql, fts) = match reach.set {
             Set::Nothing => return Ok(()),
             Set::Found(fts) => (
@@ -431,7 +432,7 @@ impl<'c> Reader<'c> {
             };
             let is_match = decisions
                 .of(row.stream_row, stream, row.severity)
-                .unwrap_or_else(|| reach.is_exact || filter.query.matches(&record));
+                .unwrap_or_else(|| is_exact || filter.query.matches(&record));
             if is_match && show(&record, stream)?.is_break() {
                 break;
             }

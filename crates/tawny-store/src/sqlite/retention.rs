@@ -131,7 +131,7 @@ impl Chore {
             }
             Stage::Shrink => {
                 if !shrink_step(&writer.conn, self.max_bytes).map_err(tidying)? {
-                    if self.n_deleted > 0 {
+                    if self.n_deleted > 0 || self.prune_at.is_some() {
                         checkpoint(&writer.conn).map_err(error("fold in the log"))?;
                     }
                     self.stage = Stage::Prune;

@@ -292,11 +292,8 @@ impl Writer {
     ) -> rusqlite::Result<u64> {
         let mut n_new = 0;
         for entry in entries {
-            let stored_row = match self.streams.get(&entry.stream.id) {
-                Some(known) => Some(known.row),
-                None => None,
-            };
-            if stored_row.is_some() && pending.looked_up_us.insert(entry.timestamp.as_micros()) {
+            let is_known = self.streams.contains_key(&entry.stream.id);
+            if is_known && pending.looked_up_us.insert(entry.timestamp.as_micros()) {
                 self.look_up(pending, entry.timestamp)?;
             }
             let known = pending.touch(self, &entry.stream, false);
