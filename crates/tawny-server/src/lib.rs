@@ -10,6 +10,7 @@ mod metrics;
 mod readiness;
 mod server;
 mod shared;
+mod tail;
 
 pub use error::Error;
 pub use limits::Limits;

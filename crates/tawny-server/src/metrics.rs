@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
 use prometheus_client::{
     encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -166,7 +167,7 @@ impl Metrics {
     }
 
     /// `route` is a pattern of the router, never a path of a client.
-    pub(crate) fn http_request(&self, route: &'static str, status: axum::http::StatusCode) {
+    pub(crate) fn http_request(&self, route: &'static str, status: StatusCode) {
         let class = match status.as_u16() / 100 {
             1 => "1xx",
             2 => "2xx",

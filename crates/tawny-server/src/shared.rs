@@ -12,6 +12,7 @@ use tokio::{
 use crate::{
     Error, Limits, Readiness,
     metrics::{Asked, Metrics},
+    tail::Tails,
 };
 
 /// How long a query waits for its turn before it is refused.
@@ -27,7 +28,7 @@ pub(crate) struct Shared {
     /// Fires when answers that have no end must find one.
     pub(crate) stop: CancellationToken,
     queries: Semaphore,
-    pub(crate) tails: Arc<Semaphore>,
+    pub(crate) tails: Tails,
 }
 
 impl Shared {
@@ -39,7 +40,7 @@ impl Shared {
     ) -> Self {
         Self {
             queries: Semaphore::new(limits.max_queries),
-            tails: Arc::new(Semaphore::new(limits.max_tails)),
+            tails: Tails::new(limits.max_tails),
             store,
             clock,
             limits,

@@ -243,14 +243,18 @@ pub mod attribute_map {
 
     /// # Errors
     /// The serializer's own.
-    pub fn serialize<S: Serializer>(
-        attributes: &[(String, String)],
+    pub fn serialize<S: Serializer, T: AsRef<str>>(
+        attributes: &[(T, T)],
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         for (idx, (key, value)) in attributes.iter().enumerate() {
+            let (key, value) = (key.as_ref(), value.as_ref());
             // Quadratic over at most a few dozen keys, and cheaper than a set.
-            if attributes[..idx].iter().all(|(earlier, _)| earlier != key) {
+            if attributes[..idx]
+                .iter()
+                .all(|(earlier, _)| earlier.as_ref() != key)
+            {
                 map.serialize_entry(key, value)?;
             }
         }
