@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow};
 use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::Service;
 use tawny_kube::{Cluster, Connection, ContainerFacts, KubeMetrics, PodDirectory, PodFacts, PodScope, PodWatch};
@@ -31,7 +31,10 @@ use follow::{Extent, Follower, Item, Target};
 use merge::Merge;
 use select::{ContainerFilter, PodQuery, ResourceKind};
 
-use crate::render::{Highlight, Line, Marker, Palette, Renderer, RendererConfig};
+use crate::{
+    cli::{Exit, Failure, OrExit as _},
+    render::{Highlight, Line, Marker, Palette, Renderer, RendererConfig},
+};
 
 /// What the environment decides about looks.
 #[derive(Debug, Clone, Copy)]
@@ -50,12 +53,12 @@ const ADDED_AT_ONCE: usize = 64;
 ///
 /// # Errors
 /// Wrong options, no way to the cluster, or no right to read it; what a single container refuses is told and passed over.
-pub(crate) async fn run(args: &TailArgs, connection: &Connection, looks: Looks, stop: CancellationToken) -> anyhow::Result<u64> {
-    let cluster = Cluster::open(connection).await?;
-    let query: PodQuery = args.query.as_deref().unwrap_or(".*").parse()?;
+pub(crate) async fn run(args: &TailArgs, connection: &Connection, looks: Looks, stop: CancellationToken) -> Result<u64, Failure> {
+    let query: PodQuery = args.query.as_deref().unwrap_or(".*").parse().or_exit(Exit::Usage)?;
     if args.query.is_none() && args.selector.is_none() && args.field_selector.is_none() && args.node.is_none() {
-        bail!("nothing to follow: name pods by a regular expression or kind/name, or select them with -l (`.` follows all)");
+        return Err(usage("nothing to follow: name pods by a regular expression or kind/name, or select them with -l (`.` follows all)"));
     }
+    let cluster = Cluster::open(connection).await?;
     let namespaces = match () {
         () if args.all_namespaces => Vec::new(),
         () if args.namespace.is_empty() => vec![cluster.default_namespace().to_owned()],
@@ -68,6 +71,7 @@ pub(crate) async fn run(args: &TailArgs, connection: &Connection, looks: Looks, 
         node: args.node.clone(),
         label_selector: args.selector.clone(),
         field_selector: args.field_selector.clone(),
+        ..PodScope::default()
     };
     let directory = PodDirectory::default();
     let watch_stop = stop.child_token();
@@ -103,7 +107,7 @@ pub(crate) async fn run(args: &TailArgs, connection: &Connection, looks: Looks, 
         stop: stop.clone(),
         followed: HashSet::new(),
     };
-    let mut printer = Printer::new(args, looks, shows_namespace, tokio::io::stdout())?;
+    let mut printer = Printer::new(args, looks, shows_namespace, tokio::io::stdout()).or_exit(Exit::Usage)?;
     if args.dry_run {
         return spawner.dry_run(&mut tasks).await;
     }
@@ -123,7 +127,7 @@ pub(crate) async fn run(args: &TailArgs, connection: &Connection, looks: Looks, 
                     break;
                 }
                 () = &mut following, if is_following => is_following = false,
-                Some(watched) = tasks.join_next() => watched.context("the pod watch panicked")??,
+                Some(watched) = tasks.join_next() => watched.context("the pod watch panicked")?.map_err(refused)?,
             }
         }
     }
@@ -135,8 +139,8 @@ pub(crate) async fn run(args: &TailArgs, connection: &Connection, looks: Looks, 
 ///
 /// # Errors
 /// Wrong options, or input that cannot be read.
-pub(crate) async fn run_stdin(args: &TailArgs, looks: Looks, stop: CancellationToken) -> anyhow::Result<u64> {
-    let mut printer = Printer::new(args, looks, false, tokio::io::stdout())?;
+pub(crate) async fn run_stdin(args: &TailArgs, looks: Looks, stop: CancellationToken) -> Result<u64, Failure> {
+    let mut printer = Printer::new(args, looks, false, tokio::io::stdout()).or_exit(Exit::Usage)?;
     let mut lines = BufReader::new(tokio::io::stdin()).split(b'\n');
     loop {
         let next = tokio::select! {
@@ -155,18 +159,29 @@ pub(crate) async fn run_stdin(args: &TailArgs, looks: Looks, stop: CancellationT
     Ok(printer.n_lines)
 }
 
-async fn service_selector(cluster: &Cluster, query: &PodQuery, namespaces: &[String]) -> anyhow::Result<Vec<(String, String)>> {
+fn usage(text: &str) -> Failure {
+    Failure::new(Exit::Usage, anyhow!("{text}"))
+}
+
+/// The exit code tells a missing right from a missing connection.
+fn refused(error: tawny_kube::Error) -> Failure {
+    use tawny_kube::Error;
+    let is_denied = matches!(error, Error::Forbidden { .. } | Error::Refused { .. } | Error::Unauthorized { .. });
+    Failure::new(if is_denied { Exit::Denied } else { Exit::Failed }, error)
+}
+
+async fn service_selector(cluster: &Cluster, query: &PodQuery, namespaces: &[String]) -> Result<Vec<(String, String)>, Failure> {
     let PodQuery::Resource { kind: ResourceKind::Service, name } = query else {
         return Ok(Vec::new());
     };
     let [namespace] = namespaces else {
-        bail!("`service/{name}` lives in one namespace: name it with -n");
+        return Err(usage(&format!("`service/{name}` lives in one namespace: name it with -n")));
     };
     let api: kube::Api<Service> = kube::Api::namespaced(cluster.client().clone(), namespace);
     let service = api.get(name).await.with_context(|| format!("look up service {name} in namespace {namespace}"))?;
     let selector = service.spec.and_then(|spec| spec.selector).unwrap_or_default();
     if selector.is_empty() {
-        bail!("service {name} has no selector, so it leads to no pods");
+        return Err(usage(&format!("service {name} has no selector, so it leads to no pods")));
     }
     Ok(selector.into_iter().collect())
 }
@@ -269,10 +284,10 @@ impl Spawner {
 
     /// Prints what would be followed; answers the number of container runs.
     #[expect(clippy::print_stdout, reason = "the list is the result of the command")]
-    async fn dry_run(mut self, tasks: &mut JoinSet<Result<(), tawny_kube::Error>>) -> anyhow::Result<u64> {
+    async fn dry_run(mut self, tasks: &mut JoinSet<Result<(), tawny_kube::Error>>) -> Result<u64, Failure> {
         tokio::select! {
             () = self.directory.synced() => {}
-            Some(ended) = tasks.join_next() => ended.context("the pod watch panicked")??,
+            Some(ended) = tasks.join_next() => ended.context("the pod watch panicked")?.map_err(refused)?,
         }
         let mut n = 0;
         for pod in self.directory.changed_since(0).pods {
