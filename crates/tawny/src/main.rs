@@ -1,1 +1,15 @@
-fn main() {}
+//! `tawny`: one binary that collects, keeps and searches the logs of a cluster.
+
+mod cli;
+mod client;
+mod config;
+mod corpus;
+mod loadgen;
+mod render;
+mod search;
+mod serve;
+mod tail;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

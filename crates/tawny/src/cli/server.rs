@@ -1,0 +1,47 @@
+//! `tawny server`: the store and its interfaces.
+
+use std::sync::Arc;
+
+use tawny_runtime::{Registry, SharedClock, StopSignals, Supervisor, SystemClock, metrics};
+use tawny_server::Server;
+
+use super::{Context, Outcome, Run};
+use crate::{
+    config::{Flags, value::ALL_ADDRESSES},
+    serve::{self, ServeFlags},
+};
+
+/// Stores what agents send, and answers searches, over gRPC and HTTP.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    flags: Flags<ServeFlags>,
+}
+
+impl Run for Args {
+    const STOPS_IN_ORDER: bool = true;
+
+    async fn run(self, context: Context) -> Outcome {
+        let loaded = context.load_and_log(self.flags.given())?;
+        let config = &loaded.config;
+        let signals = StopSignals::catch()?;
+        let clock: SharedClock = Arc::new(SystemClock);
+        let mut registry = Registry::default();
+        metrics::register_process(&mut registry, env!("CARGO_PKG_VERSION"));
+        let store = serve::open_store(&config.store, Arc::clone(&clock), &mut registry).await?;
+        let listeners = serve::bind(config, ALL_ADDRESSES).await?;
+        let limits = serve::limits(&config.limits, config.general.shutdown_timeout);
+        let server = Server::new(store.clone(), Arc::clone(&clock), limits, &mut registry);
+        let mut supervisor = Supervisor::default();
+        serve::spawn(
+            &mut supervisor,
+            server,
+            listeners,
+            registry,
+            store,
+            clock,
+            &config.store,
+        );
+        serve::run(supervisor, signals, config.general.shutdown_timeout).await
+    }
+}

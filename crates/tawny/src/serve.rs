@@ -1,0 +1,256 @@
+//! The store and its server as tasks of this process: what `server` and `up` have in common.
+
+use std::{convert::Infallible, io, net::IpAddr, sync::Arc, time::Duration};
+
+use tawny_runtime::{
+    CancellationToken, OnExit, Outcome as Stopped, Registry, SharedClock, Stage, StopSignals,
+    Supervisor,
+};
+use tawny_server::{Limits, Listeners, Server};
+use tawny_store::{LogStore, Retention, SqliteConfig, SqliteStore};
+use tokio::net::TcpListener;
+
+use crate::{
+    cli::{Exit, Failure, Outcome, note},
+    config::{
+        flags::Group,
+        keys::{Config, LimitsConfig, StoreConfig},
+        value::{ALL_ADDRESSES, Listen},
+    },
+};
+
+/// Flags of a process with a store and listeners.
+#[derive(Debug)]
+pub(crate) struct ServeFlags;
+
+impl Group for ServeFlags {
+    const KEYS: &'static [&'static str] = &["http", "grpc", "limits", "store", "shutdown_timeout"];
+    const HEADING: Option<&'static str> = Some("Store and server");
+}
+
+/// Opens the store that is configured.
+pub(crate) async fn open_store(
+    config: &StoreConfig,
+    clock: SharedClock,
+    registry: &mut Registry,
+) -> Result<Arc<SqliteStore>, Failure> {
+    let store = SqliteStore::open(SqliteConfig::new(&config.path), clock, registry).await?;
+    Ok(Arc::new(store))
+}
+
+/// Binds the listeners that are configured and says where they listen.
+///
+/// A port alone means `default_host`.
+pub(crate) async fn bind(config: &Config, default_host: IpAddr) -> Result<Listeners, Failure> {
+    let grpc = bind_one("grpc.listen", "--grpc", config.grpc.listen, default_host).await?;
+    let http = match config.http.enabled {
+        true => Some(bind_one("http.listen", "--http", config.http.listen, default_host).await?),
+        false => None,
+    };
+    note(&format!("grpc listening on {}", grpc.local_addr()?));
+    if let Some(http) = &http {
+        note(&format!("http listening on http://{}", http.local_addr()?));
+    }
+    Ok(Listeners {
+        grpc: Some(grpc),
+        http,
+    })
+}
+
+async fn bind_one(
+    key: &'static str,
+    flag: &'static str,
+    listen: Listen,
+    default_host: IpAddr,
+) -> Result<TcpListener, Failure> {
+    let address = listen.address(default_host);
+    let mut bound = TcpListener::bind(address).await;
+    if address.ip() == ALL_ADDRESSES
+        && bound
+            .as_ref()
+            .is_err_and(|error| error.kind() != io::ErrorKind::AddrInUse)
+    {
+        // A kernel without IPv6 has no [::].
+        bound = TcpListener::bind((IpAddr::from([0, 0, 0, 0]), address.port())).await;
+    }
+    bound.map_err(|error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::AddrInUse => "stop what listens there, or choose another",
+            io::ErrorKind::PermissionDenied => "ports below 1024 need a right; choose a higher one",
+            _ => "choose an address of this machine",
+        };
+        Failure::from(anyhow::anyhow!(
+            "cannot listen on {address}: {error}; {remedy} with {flag} ({key})"
+        ))
+    })
+}
+
+/// Starts the server and the store's upkeep. The registry must be complete: the server serves it.
+pub(crate) fn spawn(
+    supervisor: &mut Supervisor,
+    server: Server,
+    listeners: Listeners,
+    registry: Registry,
+    store: Arc<dyn LogStore>,
+    clock: SharedClock,
+    config: &StoreConfig,
+) {
+    let readiness = server.readiness();
+    let stopping = supervisor.stopping();
+    supervisor.spawn("readiness", Stage::Serve, OnExit::Record, |_| async move {
+        stopping.cancelled().await;
+        readiness.stopping();
+        Ok::<(), Infallible>(())
+    });
+    supervisor.spawn(
+        "server",
+        Stage::Serve,
+        OnExit::StopProcess,
+        |stop| async move {
+            server.serve(listeners, Arc::new(registry), stop).await;
+            Ok::<(), Infallible>(())
+        },
+    );
+    let retention = retention(config);
+    if retention != Retention::default() {
+        supervisor.spawn("retention", Stage::Process, OnExit::StopProcess, |stop| {
+            retain(store, retention, clock, stop)
+        });
+    }
+}
+
+/// Zero stands for no limit.
+fn retention(config: &StoreConfig) -> Retention {
+    let StoreConfig {
+        path: _,
+        retention_age,
+        retention_size,
+    } = config;
+    Retention {
+        max_age: Some(*retention_age).filter(|age| !age.is_zero()),
+        max_bytes: Some(*retention_size).filter(|size| size.as_bytes() > 0),
+    }
+}
+
+/// How often old entries are deleted (KL-17).
+const RETAIN_EVERY: Duration = Duration::from_secs(3_600);
+
+/// Applies the limits now and every hour (KL-17). A failure is told and tried again: old entries harm nobody soon.
+async fn retain(
+    store: Arc<dyn LogStore>,
+    retention: Retention,
+    clock: SharedClock,
+    stop: CancellationToken,
+) -> Result<(), Infallible> {
+    let mut ticks = tokio::time::interval(RETAIN_EVERY);
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            _ = ticks.tick() => {}
+        }
+        match store.apply_retention(&retention, clock.now()).await {
+            Ok(0) => {}
+            Ok(n_deleted) => tracing::info!(n_deleted, "retention deleted entries"),
+            Err(error) => tracing::error!(%error, "retention failed; trying again in an hour"),
+        }
+    }
+}
+
+/// Limits of the server; requests in flight get their share of the time to stop.
+pub(crate) fn limits(config: &LimitsConfig, shutdown_timeout: Duration) -> Limits {
+    let LimitsConfig {
+        max_message,
+        max_uri,
+        query_timeout,
+        max_queries,
+        max_tails,
+        max_connections,
+    } = *config;
+    let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+    Limits {
+        max_message,
+        max_uri,
+        query_timeout,
+        max_queries: count(max_queries),
+        max_tails: count(max_tails),
+        max_connections: count(max_connections),
+        stop_grace: shutdown_timeout / 4,
+    }
+}
+
+/// Runs until a task fails or a signal comes, then stops in order within `allowed`; a second signal ends it at once.
+pub(crate) async fn run(
+    supervisor: Supervisor,
+    mut signals: StopSignals,
+    allowed: Duration,
+) -> Outcome {
+    let asked = CancellationToken::new();
+    let watch_signals = async {
+        let signal = signals.next().await;
+        tracing::info!(%signal, ?allowed, "stopping; a second signal ends the process at once");
+        asked.cancel();
+        signals.next().await
+    };
+    tokio::select! {
+        stopped = supervisor.run(asked.cancelled(), allowed) => match stopped? {
+            Stopped::Requested => {
+                tracing::info!("stopped");
+                Ok(Exit::Found)
+            }
+            Stopped::TaskFailed { task, cause } => Err(anyhow::anyhow!("{task}: {cause}").into()),
+        },
+        signal = watch_signals => {
+            note(&format!("ended at once by a second signal ({signal}); what was not stored yet is read again at the next start"));
+            Ok(Exit::Signal(signal))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tawny_model::ByteSize;
+
+    use super::*;
+
+    #[test]
+    fn zero_retention_keeps_everything_kl_17() {
+        let mut config = StoreConfig::default();
+        assert_eq!(retention(&config), Retention::default());
+        config.retention_age = Duration::from_secs(60);
+        config.retention_size = ByteSize::mib(1);
+        assert_eq!(
+            retention(&config),
+            Retention {
+                max_age: Some(Duration::from_secs(60)),
+                max_bytes: Some(ByteSize::mib(1)),
+            }
+        );
+    }
+
+    fn signal_this_process() {
+        let sent = std::process::Command::new("kill")
+            .args(["-TERM", &std::process::id().to_string()])
+            .status();
+        assert!(sent.unwrap().success());
+    }
+
+    #[tokio::test]
+    async fn second_signal_ends_the_process_at_once_with_its_code() {
+        let signals = StopSignals::catch().unwrap();
+        let mut supervisor = Supervisor::default();
+        let stopping = supervisor.stopping();
+        supervisor.spawn("deaf", Stage::Intake, OnExit::StopProcess, |_| {
+            std::future::pending::<Result<(), Infallible>>()
+        });
+        let send_two = async {
+            signal_this_process();
+            stopping.cancelled().await;
+            signal_this_process();
+        };
+        let hours = Duration::from_secs(36_000);
+        let (outcome, ()) = tokio::join!(run(supervisor, signals, hours), send_two);
+        let exit = outcome.unwrap();
+        assert_eq!(exit, Exit::Signal(tawny_runtime::StopSignal::Terminate));
+    }
+}
