@@ -24,6 +24,8 @@ pub struct PodFacts {
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
     /// Without those longer than [`MAX_ANNOTATION_BYTES`], which nobody selects by.
     pub annotations: BTreeMap<Arc<str>, Arc<str>>,
+    /// Empty unless namespaces are watched too.
+    pub namespace_labels: Arc<BTreeMap<Arc<str>, Arc<str>>>,
     pub phase: Phase,
     pub created: Option<Timestamp>,
     /// Set while the pod is being deleted.
@@ -100,6 +102,16 @@ const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 const TEMPLATE_HASH_LABEL: &str = "pod-template-hash";
 
 impl Phase {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Running => "Running",
+            Self::Succeeded => "Succeeded",
+            Self::Failed => "Failed",
+            Self::Unknown => "Unknown",
+        }
+    }
+
     /// Whether no container of the pod will run again.
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed)
@@ -116,6 +128,17 @@ impl PodFacts {
     /// Whether nothing more will be written by any container.
     pub fn is_over(&self) -> bool {
         self.gone || self.phase.is_terminal()
+    }
+
+    /// The value of a field by the path selectors name it by; `None` for one that is not kept.
+    pub fn field(&self, path: &str) -> Option<&str> {
+        Some(match path {
+            "metadata.name" => &self.name,
+            "metadata.namespace" => &self.namespace,
+            "spec.nodeName" => &self.node,
+            "status.phase" => self.phase.name(),
+            _ => return None,
+        })
     }
 
     /// The stream of a container's run, described with all that is known here.
@@ -176,6 +199,7 @@ pub fn pod_facts(pod: &Pod) -> Option<PodFacts> {
             .into(),
         labels: shared(meta.labels.as_ref(), usize::MAX),
         annotations: shared(meta.annotations.as_ref(), MAX_ANNOTATION_BYTES),
+        namespace_labels: Arc::default(),
         phase,
         created: meta.creation_timestamp.as_ref().and_then(instant),
         deleting: meta.deletion_timestamp.as_ref().and_then(instant),
@@ -341,7 +365,7 @@ fn workload(meta: &ObjectMeta) -> Option<Workload> {
     })
 }
 
-fn shared(
+pub(crate) fn shared(
     map: Option<&BTreeMap<String, String>>,
     max_bytes: usize,
 ) -> BTreeMap<Arc<str>, Arc<str>> {

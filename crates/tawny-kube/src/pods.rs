@@ -8,11 +8,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use futures::{StreamExt as _, stream::SelectAll};
-use k8s_openapi::api::core::v1::Pod;
+use futures::{
+    StreamExt as _,
+    stream::{self, BoxStream, SelectAll},
+};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{
     Api,
-    core::DeserializeGuard,
+    core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         WatchStreamExt as _,
         watcher::{self, Event},
@@ -22,7 +25,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tawny_runtime::{CancellationToken, SharedClock};
 use tokio::sync::watch;
 
-use crate::{Cluster, Error, KubeMetrics, PodFacts, pod_facts};
+use crate::{Cluster, Error, KubeMetrics, PodFacts, facts::shared, pod_facts};
 
 /// Which pods to watch. Empty lists and `None` do not restrict.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -34,6 +37,9 @@ pub struct PodScope {
     pub label_selector: Option<String>,
     /// In addition to the node.
     pub field_selector: Option<String>,
+    /// Watch the labels of namespaces too, which takes the right to list and watch them; without it pods are still
+    /// watched, as if their namespaces had no labels.
+    pub namespace_labels: bool,
 }
 
 /// Pods that are gone and not released, kept at most. At some 2 KiB each: 8 MiB.
@@ -48,6 +54,8 @@ pub struct PodDirectory {
     shared: Arc<Shared>,
 }
 
+type Labels = BTreeMap<Arc<str>, Arc<str>>;
+
 struct Shared {
     pods: Mutex<Pods>,
     version: watch::Sender<u64>,
@@ -60,6 +68,7 @@ struct Pods {
     by_uid: FxHashMap<Arc<str>, Entry>,
     /// UIDs in the order of their last change, so that a reader finds what is new without a scan.
     by_version: BTreeMap<u64, Arc<str>>,
+    namespaces: FxHashMap<Arc<str>, Arc<Labels>>,
     /// In the order they went; may name pods released or come back since.
     gone: VecDeque<Arc<str>>,
 }
@@ -218,6 +227,23 @@ impl PodDirectory {
         });
     }
 
+    /// Gives the pods of a namespace its labels, those to come as well.
+    fn label_namespace(&self, namespace: Arc<str>, labels: Labels) {
+        self.change(|pods| {
+            pods.namespaces
+                .insert(Arc::clone(&namespace), Arc::new(labels));
+            let within: Vec<_> = pods
+                .by_uid
+                .values()
+                .filter(|entry| entry.facts.namespace == namespace)
+                .map(|entry| (PodFacts::clone(&entry.facts), entry.watch))
+                .collect();
+            for (facts, watch) in within {
+                pods.set(facts, watch);
+            }
+        });
+    }
+
     fn change(&self, change: impl FnOnce(&mut Pods)) {
         let mut pods = self.lock();
         let before = pods.version;
@@ -231,7 +257,10 @@ impl PodDirectory {
 }
 
 impl Pods {
-    fn set(&mut self, facts: PodFacts, watch: usize) {
+    fn set(&mut self, mut facts: PodFacts, watch: usize) {
+        if let Some(labels) = self.namespaces.get(&facts.namespace) {
+            facts.namespace_labels = Arc::clone(labels);
+        }
         let uid = Arc::clone(&facts.uid);
         let known = self.by_uid.get(&uid);
         if known.is_some_and(|entry| *entry.facts == facts) {
@@ -282,6 +311,8 @@ pub struct PodWatch {
 /// A pod, or what is left of an object that does not read as one.
 type Guarded = DeserializeGuard<Pod>;
 
+type PartialNamespace = PartialObjectMeta<Namespace>;
+
 impl PodWatch {
     /// Watches until `stop`. Failures are logged and retried for ever with backoff and jitter: permissions and servers
     /// come back.
@@ -289,6 +320,21 @@ impl PodWatch {
     /// # Errors
     /// Never today; the type leaves room for a watch that cannot go on.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+        let mut namespaces = self.namespaces();
+        if self.scope.namespace_labels {
+            // Before the first pod, so that one in an excluded namespace is never taken for one that is not.
+            let first_list = async {
+                while let Some(event) = namespaces.next().await {
+                    if !self.handle_namespace(event) {
+                        break;
+                    }
+                }
+            };
+            tokio::select! {
+                () = first_list => {}
+                () = stop.cancelled() => return Ok(()),
+            }
+        }
         let mut events = SelectAll::new();
         for (watch, api) in self.apis().into_iter().enumerate() {
             let stream = kube::runtime::watcher(api, self.config()).default_backoff();
@@ -296,23 +342,50 @@ impl PodWatch {
         }
         let mut relists: Vec<Relist> = (0..events.len()).map(|_| Relist::default()).collect();
         loop {
-            let (watch, event) = tokio::select! {
+            tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
-                next = events.next() => match next {
-                    Some(next) => next,
-                    None => {
-                        stop.cancelled().await;
-                        return Ok(());
+                Some((watch, event)) = events.next() => match event {
+                    Ok(event) => {
+                        self.metrics.event_at(self.clock.now());
+                        self.handle(event, watch, &mut relists);
                     }
+                    Err(error) => self.report(error, &mut relists[watch]),
                 },
-            };
-            match event {
-                Ok(event) => {
-                    self.metrics.event_at(self.clock.now());
-                    self.handle(event, watch, &mut relists);
+                Some(event) = namespaces.next() => {
+                    self.handle_namespace(event);
                 }
-                Err(error) => self.report(error, &mut relists[watch]),
+            }
+        }
+    }
+
+    /// Watches the namespaces' metadata; never says anything when that is not wanted.
+    fn namespaces(&self) -> BoxStream<'static, watcher::Result<Event<PartialNamespace>>> {
+        if !self.scope.namespace_labels {
+            return stream::pending().boxed();
+        }
+        let api: Api<PartialNamespace> = Api::all(self.cluster.client().clone());
+        kube::runtime::watcher(api, watcher::Config::default())
+            .default_backoff()
+            .boxed()
+    }
+
+    /// Whether more of the first list is to come.
+    fn handle_namespace(&self, event: watcher::Result<Event<PartialNamespace>>) -> bool {
+        match event {
+            Ok(Event::Apply(namespace) | Event::InitApply(namespace)) => {
+                if let Some(name) = namespace.metadata.name {
+                    let labels = shared(namespace.metadata.labels.as_ref(), usize::MAX);
+                    self.directory.label_namespace(name.into(), labels);
+                }
+                true
+            }
+            Ok(Event::Init | Event::Delete(_)) => true,
+            Ok(Event::InitDone) => false,
+            Err(error) => {
+                let error = self.error(error);
+                tracing::warn!(%error, "namespaces cannot be watched; their labels count as unset");
+                false
             }
         }
     }
@@ -413,10 +486,8 @@ impl PodWatch {
         facts
     }
 
-    /// Logs a failure once until it changes or the watch works again.
-    fn report(&self, error: watcher::Error, relist: &mut Relist) {
-        self.metrics.watch_restarts.inc();
-        let error = match error {
+    fn error(&self, error: watcher::Error) -> Error {
+        match error {
             watcher::Error::InitialListFailed(error)
             | watcher::Error::WatchStartFailed(error)
             | watcher::Error::WatchFailed(error) => self.cluster.error(error),
@@ -427,7 +498,13 @@ impl PodWatch {
                 server: self.cluster.server().to_owned(),
                 reason: "a list or event without a resource version".to_owned(),
             },
-        };
+        }
+    }
+
+    /// Logs a failure once until it changes or the watch works again.
+    fn report(&self, error: watcher::Error, relist: &mut Relist) {
+        self.metrics.watch_restarts.inc();
+        let error = self.error(error);
         if relist.failing == Some(error.kind()) || matches!(error, Error::Gone) {
             tracing::debug!(%error, "pod watch failed again");
         } else {

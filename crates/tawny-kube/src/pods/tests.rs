@@ -322,3 +322,60 @@ fn end_of_an_old_mirror_does_not_hide_the_new_one() {
     directory.mark_gone(old, 0);
     assert_eq!(is_gone(&directory, "hash"), Some(false));
 }
+
+#[tokio::test(start_paused = true)]
+async fn namespace_labels_come_before_the_first_pod_and_follow_changes() {
+    let (cluster, asks) = scripted(&[
+        || {
+            let shop = json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+                              "metadata": {"name": "shop", "resourceVersion": "1", "labels": {"tawny.dev/exclude": "true"}}});
+            json_body(
+                200,
+                &json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList",
+                                   "metadata": {"resourceVersion": "1"}, "items": [shop]}),
+            )
+        },
+        || list(&[pod("a", 1)]),
+    ]);
+    let scope = PodScope {
+        namespace_labels: true,
+        ..PodScope::default()
+    };
+    let running = run(cluster, scope);
+    running.until(|pods| pods.get("uid-a").is_some()).await;
+    let labels = Arc::clone(&running.directory.get("uid-a").unwrap().namespace_labels);
+    assert_eq!(
+        labels.get("tawny.dev/exclude").map(|value| &**value),
+        Some("true")
+    );
+    assert_eq!(asks.lock().unwrap()[0].uri.path(), "/api/v1/namespaces");
+    running
+        .directory
+        .label_namespace("shop".into(), Labels::new());
+    assert!(
+        running
+            .directory
+            .get("uid-a")
+            .unwrap()
+            .namespace_labels
+            .is_empty()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_are_watched_although_namespaces_may_not_be() {
+    let (cluster, _) = scripted(&[
+        || {
+            json_body(
+                403,
+                &json!({"kind": "Status", "message": "no", "reason": "Forbidden", "code": 403}),
+            )
+        },
+        || list(&[pod("a", 1)]),
+    ]);
+    let scope = PodScope {
+        namespace_labels: true,
+        ..PodScope::default()
+    };
+    run(cluster, scope).directory.synced().await;
+}
