@@ -58,7 +58,9 @@ def http_sse(scene):
     check(json.loads(curl("/api/stats"))["totalEntries"] == 2, "stats")
     for path in ("/health", "/healthz", "/livez", "/readyz"):
         curl(path)
-    check("# EOF" in curl("/metrics"), "/metrics is no OpenMetrics text")
+    check("tawny_build_info{" in curl("/metrics"), "/metrics is no Prometheus text")
+    open_metrics = curl("/metrics", "-H", "Accept: application/openmetrics-text")
+    check(open_metrics.endswith("# EOF\n"), "/metrics is no OpenMetrics text where that is asked for")
     found = json.loads(curl("/api/v1/search?q=payment&since=1h"))["entries"]
     check(len(found) == 1, f"/api/v1/search: {found}")
     for path in ("histogram", "facets"):
