@@ -1,12 +1,12 @@
 //! Does one entry match? The definition of what a query means; every store must give the same answer.
 
-use std::{borrow::Cow, cell::OnceCell};
+use std::cell::OnceCell;
 
 use tawny_model::{EntryRef, LogEntry, Output, Severity, Stream, Timestamp};
 
 use crate::{
     ast::{Expr, Field, FieldTest, TextTest},
-    text::{Row, contains_part, contains_row, eq_folded, number, strip_ansi},
+    text::{Message, Row, eq_folded, number},
 };
 
 /// What a query can ask about.
@@ -78,7 +78,7 @@ impl Expr {
     pub fn matches(&self, record: &impl Record) -> bool {
         Matching {
             record,
-            text: OnceCell::new(),
+            message: OnceCell::new(),
         }
         .matches(self)
     }
@@ -86,8 +86,8 @@ impl Expr {
 
 struct Matching<'r, R> {
     record: &'r R,
-    /// The message without colour codes, and whether it is ASCII; made when first asked for.
-    text: OnceCell<(Cow<'r, str>, bool)>,
+    /// Made when first asked for.
+    message: OnceCell<Message<'r>>,
 }
 
 impl<R: Record> Matching<'_, R> {
@@ -97,14 +97,10 @@ impl<R: Record> Matching<'_, R> {
             Expr::And(parts) => parts.iter().all(|part| self.matches(part)),
             Expr::Or(parts) => parts.iter().any(|part| self.matches(part)),
             Expr::Not(inner) => !self.matches(inner),
-            Expr::Message(test) => {
-                let (text, is_ascii) = self.text.get_or_init(|| {
-                    let text = strip_ansi(self.record.message());
-                    let is_ascii = text.is_ascii();
-                    (text, is_ascii)
-                });
-                test.matches_stripped(text, *is_ascii)
-            }
+            Expr::Message(test) => test.holds(
+                self.message
+                    .get_or_init(|| Message::new(self.record.message())),
+            ),
             Expr::Field(field, test) => self.field_matches(field, test),
         }
     }
@@ -122,17 +118,16 @@ impl<R: Record> Matching<'_, R> {
 impl TextTest {
     /// Whether a raw message matches.
     pub fn matches(&self, message: &str) -> bool {
-        let text = strip_ansi(message);
-        self.matches_stripped(&text, text.is_ascii())
+        self.holds(&Message::new(message))
     }
 
-    fn matches_stripped(&self, text: &str, is_ascii: bool) -> bool {
+    fn holds(&self, message: &Message<'_>) -> bool {
         match self {
-            Self::Phrase(words) => contains_row(text, is_ascii, words, Row::Whole),
-            Self::Prefix(words) => contains_row(text, is_ascii, words, Row::OpenEnd),
-            Self::Suffix(words) => contains_row(text, is_ascii, words, Row::OpenStart),
-            Self::Substring(part) => contains_part(text, is_ascii, part),
-            Self::Regex(regex) => regex.is_match(text),
+            Self::Phrase(words) => message.contains_row(words, Row::Whole),
+            Self::Prefix(words) => message.contains_row(words, Row::OpenEnd),
+            Self::Suffix(words) => message.contains_row(words, Row::OpenStart),
+            Self::Substring(part) => message.contains_part(part),
+            Self::Regex(regex) => regex.is_match(message.text()),
         }
     }
 }
