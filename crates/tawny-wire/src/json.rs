@@ -4,8 +4,6 @@
 
 use std::ops::Range;
 
-use memchr::memchr2;
-
 /// Deepest nesting followed; text nested deeper is called malformed.
 const MAX_DEPTH: u32 = 128;
 
@@ -79,7 +77,7 @@ impl<'a> Cursor<'a> {
         let mut end = start;
         let mut has_escapes = false;
         loop {
-            end += string_stop(self.bytes.get(end..)?)?;
+            end = string_stop(self.bytes, end)?;
             if self.bytes[end] == b'"' {
                 break;
             }
@@ -100,7 +98,7 @@ impl<'a> Cursor<'a> {
             return None;
         }
         let start = self.at + 1;
-        let mut at = start + string_stop(self.bytes.get(start..)?)?;
+        let mut at = string_stop(self.bytes, start)?;
         let is_whole = match self.bytes.get(at..)? {
             [b'"', ..] => Some((at + 1, false)),
             [b'\\', b'n', b'"', ..] => Some((at + 3, true)),
@@ -224,22 +222,21 @@ fn stops_in(chunk: [u8; 8]) -> u64 {
     zero_bytes(word ^ splat(b'"')) | zero_bytes(word ^ splat(b'\\'))
 }
 
-/// Offset of the first `"` or `\`.
+/// Where the first `"` or `\` from `at` on is.
 ///
-/// Most strings in logs are shorter than the set-up of a vectorised search, so that starts only behind 32 bytes.
-pub(crate) fn string_stop(bytes: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    while at < 32 {
-        let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) else {
-            break;
-        };
+/// Eight bytes at a time: most strings in logs are shorter than the set-up of a vectorised search.
+#[inline]
+pub(crate) fn string_stop(bytes: &[u8], mut at: usize) -> Option<usize> {
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
         let stops = stops_in(*chunk);
         if stops != 0 {
             return Some(at + stops.trailing_zeros() as usize / 8);
         }
         at += 8;
     }
-    memchr2(b'"', b'\\', bytes.get(at..)?).map(|offset| at + offset)
+    let rest = bytes.get(at..)?;
+    let len = rest.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
+    Some(at + len)
 }
 
 /// Appends the text a JSON string stands for, and tells whether it is exact.
@@ -397,7 +394,7 @@ mod tests {
         #[test]
         fn first_stop_is_found_wherever_it_is(text in "[a-z]{0,90}", tail in "[\"\\\\a]{0,9}") {
             let bytes = [text.as_bytes(), tail.as_bytes()].concat();
-            prop_assert_eq!(string_stop(&bytes), bytes.iter().position(|byte| matches!(byte, b'"' | b'\\')));
+            prop_assert_eq!(string_stop(&bytes, 0), bytes.iter().position(|byte| matches!(byte, b'"' | b'\\')));
         }
 
         #[test]

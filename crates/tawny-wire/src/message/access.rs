@@ -6,7 +6,7 @@ use memchr::{memchr, memmem, memrchr};
 use tawny_model::Severity;
 
 use super::{
-    fields::{Fields, Text},
+    fields::{Fields, Name, Text},
     level,
 };
 use crate::json::Cursor;
@@ -46,28 +46,28 @@ pub(super) fn lift(base: &str, fields: &mut Fields) -> bool {
         }
     };
     if let Some(client) = &client {
-        add("client", client.address.clone());
-        add("user_id", client.user.clone());
+        add(Name::Client, client.address.clone());
+        add(Name::UserId, client.user.clone());
     }
     if let Some(request) = request {
-        add("method", request.method);
-        add("path", request.path);
+        add(Name::Method, request.method);
+        add(Name::Path, request.path);
     }
     let mut rest = Rest {
         cursor: Cursor::new(bytes, status.end),
     };
-    add("status", status);
+    add(Name::Status, status);
     if client.is_some() {
         // Formats beyond the common one add fields at the end, so each found makes the next one possible.
         let mut behind = || {
-            add("bytes", rest.number()?);
-            add("referer", rest.quoted()?);
-            add("user_agent", rest.quoted()?);
+            add(Name::Bytes, rest.number()?);
+            add(Name::Referer, rest.quoted()?);
+            add(Name::UserAgent, rest.quoted()?);
             // ingress-nginx: request length, seconds, [upstream], [alternative], addresses …, request id.
             rest.number()?;
-            add("duration", rest.number()?);
-            add("upstream", rest.bracketed()?);
-            add("request_id", rest.last_word()?);
+            add(Name::Duration, rest.number()?);
+            add(Name::Upstream, rest.bracketed()?);
+            add(Name::RequestId, rest.last_word()?);
             Some(())
         };
         behind();

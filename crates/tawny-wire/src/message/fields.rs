@@ -4,12 +4,60 @@ use tawny_model::{Severity, entry::MAX_ATTRIBUTES};
 
 use super::MAX_KEPT_BYTES;
 
+/// Longest key lifted; a longer one is data, and would be copied with each field nested below it.
+pub(super) const MAX_KEY_BYTES: usize = 512;
+
 /// Text that lies in the line, in the arena (where it had to be unescaped or put together), or in the program.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Text {
     Base { start: u32, end: u32 },
     Arena { start: u32, end: u32 },
-    Name(&'static str),
+    Name(Name),
+}
+
+/// Keys that are not in the line as such.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Name {
+    TraceId,
+    SpanId,
+    RequestId,
+    Caller,
+    Service,
+    UserId,
+    Client,
+    Method,
+    Path,
+    Status,
+    Bytes,
+    Referer,
+    UserAgent,
+    Duration,
+    Upstream,
+}
+
+/// The names up to this many have aliases (KL-65).
+const N_ALIASED: usize = Name::UserId as usize + 1;
+
+impl Name {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::TraceId => "trace_id",
+            Self::SpanId => "span_id",
+            Self::RequestId => "request_id",
+            Self::Caller => "caller",
+            Self::Service => "service",
+            Self::UserId => "user_id",
+            Self::Client => "client",
+            Self::Method => "method",
+            Self::Path => "path",
+            Self::Status => "status",
+            Self::Bytes => "bytes",
+            Self::Referer => "referer",
+            Self::UserAgent => "user_agent",
+            Self::Duration => "duration",
+            Self::Upstream => "upstream",
+        }
+    }
 }
 
 impl Text {
@@ -24,7 +72,7 @@ impl Text {
         let (text, start, end) = match self {
             Self::Base { start, end } => (base, start, end),
             Self::Arena { start, end } => (arena, start, end),
-            Self::Name(name) => return name,
+            Self::Name(name) => return name.as_str(),
         };
         text.get(start as usize..end as usize)
             .expect("texts are cut at ASCII bytes")
@@ -42,38 +90,33 @@ enum Role {
     Level,
     /// Its value is the message; the lower rank wins.
     Message(u8),
-    /// Stored under `CANONICAL[n]`.
-    Alias(usize),
+    /// Stored under this name, whichever alias the program wrote (KL-65).
+    Alias(Name),
 }
-
-/// Names attributes are stored under, whichever alias the program wrote (KL-65).
-const CANONICAL: [&str; 6] = [
-    "trace_id",
-    "span_id",
-    "request_id",
-    "caller",
-    "service",
-    "user_id",
-];
 
 /// Ranks below this one name nothing but the message, so the key need not be kept beside it.
 const ERROR_RANK: u8 = 2;
 
-fn role(key: &str) -> Role {
+/// Matched as bytes, which compiles to a decision tree; strings are compared one after the other.
+fn role(key: &[u8]) -> Role {
     match key {
-        "level" | "severity" | "lvl" | "log.level" | "loglevel" | "log_level" | "levelname"
-        | "severity_text" | "severityText" | "@l" | "Level" | "LEVEL" => Role::Level,
-        "msg" => Role::Message(0),
+        b"level" | b"severity" | b"lvl" | b"log.level" | b"loglevel" | b"log_level"
+        | b"levelname" | b"severity_text" | b"severityText" | b"@l" | b"Level" | b"LEVEL" => {
+            Role::Level
+        }
+        b"msg" => Role::Message(0),
         // Also as tracing-subscriber nests it and as Serilog's compact format names it.
-        "message" | "fields.message" | "@m" | "@mt" => Role::Message(1),
-        "error" => Role::Message(ERROR_RANK),
-        "err" => Role::Message(ERROR_RANK + 1),
-        "trace_id" | "traceId" | "trace-id" | "traceID" => Role::Alias(0),
-        "span_id" | "spanId" | "span-id" | "spanID" => Role::Alias(1),
-        "request_id" | "requestId" | "request-id" | "requestID" | "req_id" => Role::Alias(2),
-        "caller" | "source" | "file" | "location" => Role::Alias(3),
-        "service" | "app" | "application" => Role::Alias(4),
-        "user_id" | "userId" | "user" => Role::Alias(5),
+        b"message" | b"fields.message" | b"@m" | b"@mt" => Role::Message(1),
+        b"error" => Role::Message(ERROR_RANK),
+        b"err" => Role::Message(ERROR_RANK + 1),
+        b"trace_id" | b"traceId" | b"trace-id" | b"traceID" => Role::Alias(Name::TraceId),
+        b"span_id" | b"spanId" | b"span-id" | b"spanID" => Role::Alias(Name::SpanId),
+        b"request_id" | b"requestId" | b"request-id" | b"requestID" | b"req_id" => {
+            Role::Alias(Name::RequestId)
+        }
+        b"caller" | b"source" | b"file" | b"location" => Role::Alias(Name::Caller),
+        b"service" | b"app" | b"application" => Role::Alias(Name::Service),
+        b"user_id" | b"userId" | b"user" => Role::Alias(Name::UserId),
         _ => Role::Plain,
     }
 }
@@ -97,8 +140,9 @@ pub(super) struct Fields {
     arena: String,
     /// A bit per hash of a key, so that most keys are known to be new without a comparison.
     seen: u64,
-    message: Option<(u8, usize)>,
-    alias_owner: [Option<usize>; CANONICAL.len()],
+    message: Option<(u8, u8)>,
+    /// Which attribute holds the name.
+    alias_owner: [Option<u8>; N_ALIASED],
     unescaped: Vec<u8>,
 }
 
@@ -111,7 +155,7 @@ impl Fields {
         self.arena.shrink_to(MAX_KEPT_BYTES);
         self.seen = 0;
         self.message = None;
-        self.alias_owner = [None; CANONICAL.len()];
+        self.alias_owner = [None; N_ALIASED];
         self.unescaped.clear();
         self.unescaped.shrink_to(MAX_KEPT_BYTES);
     }
@@ -190,50 +234,61 @@ impl Fields {
         self.arena.truncate(arena_len);
     }
 
-    /// Adds a field; the first of a key stays. A field that finds no room makes the fields less than whole.
+    /// Adds a field; the first of a key stays. One that is not held as it is makes the fields less than whole.
     pub(super) fn add(&mut self, base: &str, key: Text, value: Text, is_string: bool) {
         let key_text = key.of(base, &self.arena);
-        let role = role(key_text);
+        let role = role(key_text.as_bytes());
         if role == Role::Level && self.severity.is_none() {
             self.severity = level(value.of(base, &self.arena));
         }
-        if key_text.is_empty() || self.is_full() || self.has(key_text, base) {
+        let is_key = (1..=MAX_KEY_BYTES).contains(&key_text.len());
+        let Some(idx) = self
+            .next_idx()
+            .filter(|_| is_key && !self.has(key_text, base))
+        else {
             self.is_whole = false;
             return;
-        }
+        };
         self.seen |= bit(key_text);
-        let idx = self.attributes.len();
         let mut stored = key;
         match role {
-            Role::Message(rank)
+            Role::Message(rank) => {
                 if is_string
                     && !value.of(base, &self.arena).is_empty()
-                    && self.message.is_none_or(|(best, _)| rank < best) =>
-            {
-                self.message = Some((rank, idx));
+                    && self.message.is_none_or(|(best, _)| rank < best)
+                {
+                    self.message = Some((rank, idx));
+                }
             }
-            Role::Alias(alias) => {
-                // The canonical name belongs to the key that is spelled so, else to the first alias.
-                let name = CANONICAL[alias];
-                match self.alias_owner[alias] {
-                    Some(owner) if key_text == name => {
-                        self.attributes[owner].key = self.attributes[owner].written;
-                        self.alias_owner[alias] = Some(idx);
+            Role::Alias(name) => {
+                // The name belongs to the key that is spelled so, else to the first alias.
+                let owner = &mut self.alias_owner[name as usize];
+                match *owner {
+                    Some(earlier) if key_text == name.as_str() => {
+                        let earlier = &mut self.attributes[usize::from(earlier)];
+                        earlier.key = earlier.written;
+                        *owner = Some(idx);
                     }
                     Some(_) => {}
                     None => {
                         stored = Text::Name(name);
-                        self.alias_owner[alias] = Some(idx);
+                        *owner = Some(idx);
                     }
                 }
             }
-            Role::Plain | Role::Level | Role::Message(_) => {}
+            Role::Plain | Role::Level => {}
         }
         self.attributes.push(Attribute {
             written: key,
             key: stored,
             value,
         });
+    }
+
+    fn next_idx(&self) -> Option<u8> {
+        (!self.is_full())
+            .then_some(self.attributes.len())
+            .and_then(|idx| u8::try_from(idx).ok())
     }
 
     fn has(&self, key: &str, base: &str) -> bool {
@@ -247,6 +302,7 @@ impl Fields {
     /// The message the fields name, taken out of the attributes (KL-66); an `error` stays there too, as its name says more.
     pub(super) fn take_message(&mut self) -> Option<Text> {
         let message = self.message.take().map(|(rank, idx)| {
+            let idx = usize::from(idx);
             let value = self.attributes[idx].value;
             if rank < ERROR_RANK {
                 self.attributes.remove(idx);

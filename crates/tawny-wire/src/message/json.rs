@@ -2,7 +2,7 @@
 
 use memchr::memmem;
 
-use super::fields::{Fields, Text};
+use super::fields::{Fields, MAX_KEY_BYTES, Text};
 use crate::json::{Cursor, RawString};
 
 /// Objects nested deeper are kept as their JSON text.
@@ -66,8 +66,9 @@ impl Lifter<'_, '_> {
     }
 
     fn member(&mut self, prefix: Option<Text>, key: RawString, depth: usize) -> Option<()> {
-        // Past the last field that finds room, keys put together would only cost memory.
-        if prefix.is_some() && self.fields.is_full() {
+        // A key that is put together for nothing would only cost memory.
+        let is_lifted = key.end - key.start <= MAX_KEY_BYTES && !self.fields.is_full();
+        if !is_lifted && (prefix.is_some() || self.cursor.peek() == Some(b'{')) {
             self.fields.is_whole = false;
             return self.cursor.value();
         }

@@ -4,7 +4,7 @@ use memchr::memmem;
 use tawny_model::Severity;
 
 use super::{
-    fields::{Fields, Text},
+    fields::{Fields, Name, Text},
     logfmt,
 };
 use crate::json::Cursor;
@@ -21,7 +21,7 @@ pub(super) fn lift(base: &str, fields: &mut Fields) -> bool {
         return false;
     };
     fields.severity = Some(severity);
-    fields.add(base, Text::Name("caller"), caller, true);
+    fields.add(base, Text::Name(Name::Caller), caller, true);
     if let Some(string) = Cursor::new(bytes, text_at).string() {
         logfmt::lift_tail(base, string.end + 1, fields);
         fields.take_message();

@@ -145,6 +145,29 @@ fn the_whole_line_stays_where_a_field_would_be_lost() {
     check_whole(r#"{"msg":"m","":1}"#, Severity::Unknown, &[]);
 }
 
+#[test]
+fn overlong_keys_are_data_and_cost_no_memory() {
+    let key = "k".repeat(100_000);
+    check_whole(
+        &format!(r#"{{"msg":"m","{key}":1,"a":2}}"#),
+        Severity::Unknown,
+        &[("a", "2")],
+    );
+    let fields: Vec<String> = (0..500).map(|n| format!(r#""f{n}":{n}"#)).collect();
+    let nested = format!(r#"{{"msg":"m","{key}":{{{}}},"a":2}}"#, fields.join(","));
+    check_whole(&nested, Severity::Unknown, &[("a", "2")]);
+    let key = "k".repeat(500);
+    let nested = format!(r#"{{"msg":"m","{key}":{{{}}},"a":2}}"#, fields.join(","));
+    let mut scratch = Scratch::default();
+    assert_eq!(parse_message(&nested, &mut scratch).message, nested);
+    assert!(scratch.memory_bytes() < 50_000);
+    check_whole(
+        &format!("{key}{key}=1 a=2"),
+        Severity::Unknown,
+        &[("a", "2")],
+    );
+}
+
 // KL-64
 #[test]
 fn attributes_beyond_the_most_keep_the_whole_line() {
