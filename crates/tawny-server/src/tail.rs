@@ -115,6 +115,8 @@ pub(crate) fn open(
         format,
         replay,
         missed: BTreeSet::new(),
+        asked: BTreeSet::new(),
+        is_overrun: false,
         n_skipped: 0,
         recent: Recent::new(floor),
         chunk: Vec::new(),
@@ -151,6 +153,10 @@ struct Tail {
     replay: Option<Replay>,
     /// Matches announced and not sent.
     missed: BTreeSet<EntryId>,
+    /// Those of them that the running search asks for. It may not see what is missed while it runs.
+    asked: BTreeSet<EntryId>,
+    /// Commits were overwritten since the running search began, so what it does not see may never be announced.
+    is_overrun: bool,
     /// Matches that will not be sent.
     n_skipped: u64,
     recent: Recent,
@@ -214,7 +220,7 @@ impl Tail {
     }
 
     fn is_behind(&self) -> bool {
-        self.replay.is_some() || !self.missed.is_empty()
+        self.replay.is_some() || !self.missed.is_empty() || !self.asked.is_empty()
     }
 
     /// Says, once all there is has been sent, that what follows is live, and what was left out.
@@ -257,6 +263,7 @@ impl Tail {
             }
             Err(RecvError::Lagged(n_commits)) => {
                 tracing::warn!(n_commits, "tail fell behind the store; reading again");
+                self.is_overrun = true;
                 // Every id above the floor that was sent is still remembered, so nothing is sent twice.
                 let floor = self.recent.floor();
                 self.replay = Some(match self.replay {
@@ -276,7 +283,8 @@ impl Tail {
             Some(Replay::Last(n)) => (Order::NewestFirst, n, None, None),
             Some(Replay::After(id)) => (Order::OldestFirst, PAGE, Some(id), None),
             None => {
-                let (Some(first), Some(last)) = (self.missed.first(), self.missed.last()) else {
+                self.asked = std::mem::take(&mut self.missed);
+                let (Some(first), Some(last)) = (self.asked.first(), self.asked.last()) else {
                     return Ok(());
                 };
                 (
@@ -287,6 +295,8 @@ impl Tail {
                 )
             }
         };
+        self.is_overrun = false;
+        let asked_for = self.replay;
         let page = {
             let shared = Arc::clone(&self.shared);
             let request = SearchRequest {
@@ -310,44 +320,38 @@ impl Tail {
                 }
             }
         };
-        self.add(page, after);
+        self.add(page, asked_for);
         Ok(())
     }
 
-    /// Sends a page that was read behind `after`.
-    fn add(&mut self, mut page: SearchPage, after: Option<EntryId>) {
-        match self.replay {
+    /// Sends the page that was read for `asked_for`, and moves on to what comes behind it.
+    fn add(&mut self, mut page: SearchPage, asked_for: Option<Replay>) {
+        let last = page.entries.last().map(|entry| entry.id);
+        match asked_for {
             Some(Replay::Last(_)) => {
                 page.entries.reverse();
-                self.replay = None;
                 self.put_all(&page.entries);
+                self.replay = self.is_overrun.then(|| Replay::After(self.recent.floor()));
             }
-            Some(Replay::After(id)) => {
-                // Another `id` than was read behind: commits were overwritten meanwhile, and the past begins earlier.
-                let is_same = after == Some(id);
-                if let (true, Some(last)) = (is_same, page.entries.last()) {
-                    self.replay = Some(Replay::After(last.id));
-                }
-                if is_same && !page.has_more {
-                    self.replay = None;
-                }
+            Some(Replay::After(_)) => {
                 self.put_all(&page.entries);
+                if !self.is_overrun {
+                    self.replay = last.filter(|_| page.has_more).map(Replay::After);
+                }
             }
             None => {
                 for entry in &page.entries {
-                    if self.missed.remove(&entry.id) {
+                    if self.asked.remove(&entry.id) {
                         self.put(entry);
                     }
                 }
-                match page.entries.last().filter(|_| page.has_more) {
-                    Some(last) => {
-                        let beyond = EntryId(last.id.0.saturating_add(1));
-                        self.missed = self.missed.split_off(&beyond);
-                    }
-                    // What is not found any more was deleted.
-                    None => self.missed.clear(),
-                }
                 self.flush();
+                // What the page passed over was deleted; what lies behind it is asked for next.
+                self.asked = match last.filter(|_| page.has_more) {
+                    Some(last) => self.asked.split_off(&EntryId(last.0.saturating_add(1))),
+                    None => BTreeSet::new(),
+                };
+                self.missed.append(&mut self.asked);
             }
         }
     }

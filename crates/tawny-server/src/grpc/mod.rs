@@ -6,7 +6,6 @@ mod storage;
 use std::sync::Arc;
 
 use axum::Router;
-use tawny_runtime::CancellationToken;
 use tawny_wire::proto::{
     DESCRIPTOR_SET,
     kubelogs::storage_service_server::{SERVICE_NAME as STORAGE, StorageServiceServer},
@@ -52,32 +51,32 @@ pub(crate) fn router(shared: &Arc<Shared>) -> (Router, impl Future<Output = ()> 
 const GENERATED: &str = "descriptors come from the code generator";
 
 async fn follow_readiness(shared: Arc<Shared>, mut reporter: HealthReporter) {
-    let stop: CancellationToken = shared.stop.clone();
     let mut readiness = shared.readiness.subscribe();
+    let mut told = None;
     loop {
-        let status = if readiness.borrow_and_update().is_none() {
+        let is_stopping = shared.stop.is_cancelled();
+        let status = if readiness.borrow_and_update().is_none() && !is_stopping {
             ServingStatus::Serving
         } else {
             ServingStatus::NotServing
         };
-        for service in HEALTH_OF {
-            reporter.set_service_status(service, status).await;
+        // Only news: each report wakes every Watch.
+        if told.replace(status) != Some(status) {
+            for service in HEALTH_OF {
+                reporter.set_service_status(service, status).await;
+            }
+        }
+        if is_stopping {
+            break;
         }
         tokio::select! {
             biased;
-            () = stop.cancelled() => break,
-            changed = readiness.changed() => {
-                if changed.is_err() {
-                    break;
-                }
-            }
+            () = shared.stop.cancelled() => {}
+            changed = readiness.changed() => changed.expect("the server holds the sender"),
         }
     }
     // Ends the Watch streams, which would hold their connections open past the stop.
     for service in HEALTH_OF {
-        reporter
-            .set_service_status(service, ServingStatus::NotServing)
-            .await;
         reporter.clear_service_status(service).await;
     }
 }

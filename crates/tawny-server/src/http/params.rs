@@ -23,8 +23,11 @@ impl Params {
             .map_err(|error| Error::parameter("?", error.to_string()))?;
         for (idx, (name, _)) in pairs.iter().enumerate() {
             let is_known = known.iter().any(|known| {
-                *known == name
-                    || (known.ends_with('.') && name.len() > known.len() && name.starts_with(known))
+                if known.ends_with('.') {
+                    name.len() > known.len() && name.starts_with(known)
+                } else {
+                    known == name
+                }
             });
             if !is_known {
                 return Err(Error::UnknownParameter {
