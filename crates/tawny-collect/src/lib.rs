@@ -1,9 +1,11 @@
 //! Sources, the parsing pipeline and sinks.
 
+pub mod api;
 pub mod assembler;
 pub mod deliver;
 pub mod detect;
 pub mod error;
+mod feed;
 pub mod intake;
 pub mod metadata;
 pub mod metrics;
@@ -15,6 +17,7 @@ pub mod source;
 #[cfg(test)]
 mod testing;
 
+pub use api::{ApiSettings, ApiSource, KubeMetadata};
 pub use assembler::{LineScratch, StreamAssembler};
 pub use deliver::{DeliverSettings, Deliverer};
 pub use error::Error;
