@@ -97,11 +97,12 @@ impl Client {
             url: url.to_owned(),
             reason,
         };
-        let base = match url.trim_end_matches('/') {
-            base if base.contains("://") => base.to_owned(),
-            base => format!("http://{base}"),
+        let whole = if url.contains("://") {
+            url.to_owned()
+        } else {
+            format!("http://{url}")
         };
-        let uri: Uri = base
+        let uri: Uri = whole
             .parse()
             .map_err(|_| refuse("is no URL; write http://host:port"))?;
         if uri.scheme_str() != Some("http") {
@@ -116,7 +117,7 @@ impl Client {
         Ok(Self {
             host: authority.host().trim_matches(['[', ']']).to_owned(),
             port: authority.port_u16().unwrap_or(80),
-            base,
+            base: whole.trim_end_matches('/').to_owned(),
         })
     }
 

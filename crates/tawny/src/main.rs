@@ -4,6 +4,7 @@ mod cli;
 mod client;
 mod config;
 mod corpus;
+mod doctor;
 mod loadgen;
 mod render;
 mod search;

@@ -24,7 +24,7 @@ use crate::{
         flags::{Group, parse_set},
         load,
     },
-    search,
+    doctor, search,
 };
 pub(crate) use exit::{Exit, Failure, OrExit, Outcome};
 
@@ -65,6 +65,7 @@ subcommands! {
     Search(search),
     Tail(tail),
     Loadgen(loadgen),
+    Doctor(doctor),
     Config(config),
     Completion(completion),
 }
@@ -150,7 +151,7 @@ pub(crate) fn note(text: &str) {
 
 /// Runs the process.
 pub(crate) fn main() -> ExitCode {
-    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let arguments = crate::loadgen::double_dashes(std::env::args_os().collect());
     if completion::is_kubectl_plugin_call(&arguments) {
         return completion::answer_kubectl(&arguments);
     }

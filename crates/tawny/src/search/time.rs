@@ -37,12 +37,13 @@ fn civil_time(text: &str, now: &Zoned) -> Option<civil::DateTime> {
     {
         return Some(date.into());
     }
-    if let Ok(time) = text.parse::<civil::Time>()
-        && !text.contains('-')
-    {
-        return Some(now.date().to_datetime(time));
+    if !text.contains(':') {
+        return None;
     }
-    text.parse().ok()
+    match text.parse::<civil::Time>() {
+        Ok(time) if !text.contains('-') => Some(now.date().to_datetime(time)),
+        _ => text.parse().ok(),
+    }
 }
 
 #[cfg(test)]
