@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use indicatif::ProgressBar;
 use tawny_runtime::{Clock as _, SystemClock};
-use tonic::transport::Endpoint;
 use tawny_wire::{
     message::{Scratch, parse_message},
     proto::kubelogs::{LogEntry, WriteRequest, storage_service_client::StorageServiceClient},
 };
+use tonic::transport::Endpoint;
 
 use super::{LoadgenArgs, Pace, Sent};
 use crate::corpus::{Pod, Rng, pods, write_message};
@@ -20,19 +20,26 @@ use crate::corpus::{Pod, Rng, pods, write_message};
 /// When no connection can be made.
 pub(super) async fn run(args: &LoadgenArgs, progress: &ProgressBar) -> anyhow::Result<Sent> {
     let url = url_of(&args.addr);
-    let endpoint = Endpoint::from_shared(url.clone()).with_context(|| format!("`{url}` is no address: write host:port"))?;
+    let endpoint = Endpoint::from_shared(url.clone())
+        .with_context(|| format!("`{url}` is no address: write host:port"))?;
     let channel = endpoint
         .connect()
         .await
         .with_context(|| format!("no storage service answers at {url}: start one with `tawny server`, or name it with --addr"))?;
     let mut client = StorageServiceClient::new(channel);
     let mut rng = Rng::new(args.seed);
-    let pods = pods(usize::try_from(args.namespaces)?, usize::try_from(args.pods)?, &mut rng);
+    let pods = pods(
+        usize::try_from(args.namespaces)?,
+        usize::try_from(args.pods)?,
+        &mut rng,
+    );
     let mut scratch = Scratch::default();
     let mut pace = Pace::new(args.rate, args.duration, args.lines);
     let mut sent = Sent::default();
     while let Some(n) = pace.next(args.batch_size).await {
-        let entries: Vec<LogEntry> = (0..n).map(|_| entry(&pods, args.error_rate, &mut rng, &mut scratch)).collect();
+        let entries: Vec<LogEntry> = (0..n)
+            .map(|_| entry(&pods, args.error_rate, &mut rng, &mut scratch))
+            .collect();
         let n_bytes: usize = entries.iter().map(|entry| entry.message.len()).sum();
         match client.write(WriteRequest { entries }).await {
             Ok(answer) => {

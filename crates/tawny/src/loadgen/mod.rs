@@ -4,7 +4,7 @@ mod files;
 mod grpc;
 mod pace;
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -81,7 +81,11 @@ pub(crate) async fn run(args: &LoadgenArgs) -> anyhow::Result<Sent> {
     Ok(sent)
 }
 
-#[expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "the result of the command, for reading")]
+#[expect(
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "the result of the command, for reading"
+)]
 fn report(sent: &Sent, elapsed: Duration) {
     let seconds = elapsed.as_secs_f64().max(f64::EPSILON);
     println!(
@@ -96,23 +100,49 @@ fn report(sent: &Sent, elapsed: Duration) {
 /// Hidden by itself where standard error is no terminal.
 fn progress_bar(n_messages: Option<u64>) -> ProgressBar {
     let (bar, template) = match n_messages {
-        Some(n) => (ProgressBar::new(n), "{elapsed_precise} {wide_bar} {pos}/{len} messages {per_sec} eta {eta}"),
-        None => (ProgressBar::new_spinner(), "{elapsed_precise} {spinner} {pos} messages {per_sec}"),
+        Some(n) => (
+            ProgressBar::new(n),
+            "{elapsed_precise} {wide_bar} {pos}/{len} messages {per_sec} eta {eta}",
+        ),
+        None => (
+            ProgressBar::new_spinner(),
+            "{elapsed_precise} {spinner} {pos} messages {per_sec}",
+        ),
     };
     bar.set_style(ProgressStyle::with_template(template).expect("the template is fixed and valid"));
     bar
 }
 
 /// Lets kubelogs' single-dash spelling through: `-addr :50051` is `--addr :50051` (KL-90).
-pub(crate) fn double_dashes(args: impl IntoIterator<Item = String>) -> Vec<String> {
-    const LONG: [&str; 7] = ["addr", "rate", "duration", "batch-size", "namespaces", "pods", "error-rate"];
+pub(crate) fn double_dashes(args: Vec<OsString>) -> Vec<OsString> {
+    const LONG: [&str; 7] = [
+        "addr",
+        "rate",
+        "duration",
+        "batch-size",
+        "namespaces",
+        "pods",
+        "error-rate",
+    ];
     let mut is_loadgen = false;
     args.into_iter()
         .map(|arg| {
             is_loadgen |= arg == "loadgen";
-            let name = arg.strip_prefix('-').filter(|name| !name.starts_with('-')).unwrap_or_default();
-            let is_long = LONG.contains(&name.split('=').next().unwrap_or_default());
-            if is_loadgen && is_long { format!("-{arg}") } else { arg }
+            let is_long = arg
+                .to_str()
+                .and_then(|arg| arg.strip_prefix('-'))
+                .is_some_and(|name| {
+                    name.split('=')
+                        .next()
+                        .is_some_and(|name| LONG.contains(&name))
+                });
+            if is_loadgen && is_long {
+                let mut doubled = OsString::from("-");
+                doubled.push(arg);
+                doubled
+            } else {
+                arg
+            }
         })
         .collect()
 }
@@ -123,8 +153,18 @@ mod tests {
 
     #[test]
     fn single_dash_names_are_understood_after_loadgen_only() {
-        let fixed = |text: &str| double_dashes(text.split(' ').map(str::to_owned)).join(" ");
-        assert_eq!(fixed("tawny loadgen -addr :1 -rate=5 -v --pods 3"), "tawny loadgen --addr :1 --rate=5 -v --pods 3");
+        let fixed = |text: &str| -> String {
+            let fixed = double_dashes(text.split(' ').map(OsString::from).collect());
+            fixed
+                .iter()
+                .map(|arg| arg.to_str().unwrap())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!(
+            fixed("tawny loadgen -addr :1 -rate=5 -v --pods 3"),
+            "tawny loadgen --addr :1 --rate=5 -v --pods 3"
+        );
         assert_eq!(fixed("tawny search -rate"), "tawny search -rate");
     }
 }

@@ -18,7 +18,13 @@ impl Pace {
     /// `rate` 0 is unlimited; `n_messages` `None` is as many as the time allows.
     pub(crate) fn new(rate: u64, duration: Duration, n_messages: Option<u64>) -> Self {
         let started = Instant::now();
-        Self { started, rate, ends_at: started + duration, left: n_messages.unwrap_or(u64::MAX), n_released: 0 }
+        Self {
+            started,
+            rate,
+            ends_at: started + duration,
+            left: n_messages.unwrap_or(u64::MAX),
+            n_released: 0,
+        }
     }
 
     /// Waits for the next batch's turn and answers its size, at most `batch_size`; `None` when the run is over.
@@ -27,7 +33,9 @@ impl Pace {
         if n == 0 || Instant::now() >= self.ends_at {
             return None;
         }
-        if let Some(wait_ns) = (self.n_released.saturating_mul(1_000_000_000)).checked_div(self.rate) {
+        if let Some(wait_ns) =
+            (self.n_released.saturating_mul(1_000_000_000)).checked_div(self.rate)
+        {
             let due = self.started + Duration::from_nanos(wait_ns);
             if due >= self.ends_at {
                 tokio::time::sleep_until(self.ends_at).await;
@@ -56,12 +64,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn rate_and_duration_give_the_number_of_messages() {
         let before = Instant::now();
-        assert_eq!(total(Pace::new(100, Duration::from_secs(10), None), 10).await, 1_000);
+        assert_eq!(
+            total(Pace::new(100, Duration::from_secs(10), None), 10).await,
+            1_000
+        );
         assert_eq!(before.elapsed(), Duration::from_secs(10));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_number_of_messages_ends_the_run_exactly() {
-        assert_eq!(total(Pace::new(0, Duration::from_secs(10), Some(25)), 10).await, 25);
+        assert_eq!(
+            total(Pace::new(0, Duration::from_secs(10), Some(25)), 10).await,
+            25
+        );
     }
 }
