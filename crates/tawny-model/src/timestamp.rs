@@ -50,7 +50,6 @@ impl Timestamp {
     /// The part below a second, 0 to 999,999,999 ns.
     #[expect(
         clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
         reason = "rem_euclid of 1e9 fits u32"
     )]
     pub const fn subsec_nanos(self) -> u32 {

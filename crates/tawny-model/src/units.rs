@@ -69,7 +69,7 @@ impl FromStr for ByteSize {
         }
         let value = number.parse::<f64>().map_err(|_| error())? * unit as f64;
         (value.is_finite() && (0.0..u64::MAX as f64).contains(&value))
-            .then(|| Self(value as u64))
+            .then_some(Self(value as u64))
             .ok_or_else(error)
     }
 }
@@ -84,7 +84,7 @@ impl fmt::Display for ByteSize {
             (1 << 10, "KiB"),
         ] {
             if self.0 >= unit {
-                return if self.0 % unit == 0 {
+                return if self.0.is_multiple_of(unit) {
                     write!(f, "{}{name}", self.0 / unit)
                 } else {
                     write!(f, "{:.1}{name}", self.0 as f64 / unit as f64)
