@@ -37,8 +37,23 @@ pub fn fold(text: &str) -> Cow<'_, str> {
     if text.chars().all(|c| fold_char(c) == c) {
         Cow::Borrowed(text)
     } else {
-        Cow::Owned(text.chars().map(fold_char).collect())
+        Cow::Owned(folded(text))
     }
+}
+
+fn folded(text: &str) -> String {
+    let mut folded = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.bytes().position(|byte| !byte.is_ascii()) {
+        let (ascii, others) = rest.split_at(at);
+        folded.push_str(ascii);
+        let mut others = others.chars();
+        folded.extend(others.next().map(fold_char));
+        rest = others.as_str();
+    }
+    folded.push_str(rest);
+    folded.make_ascii_lowercase();
+    folded
 }
 
 /// Whether `value` is `folded` without regard to case.
@@ -176,8 +191,7 @@ impl<'m> Message<'m> {
         if self.is_ascii {
             return &self.stripped;
         }
-        self.folded
-            .get_or_init(|| self.stripped.chars().map(fold_char).collect())
+        self.folded.get_or_init(|| folded(&self.stripped))
     }
 
     /// Whether the folded `words` stand in a row.
@@ -283,6 +297,7 @@ mod tests {
     fn folding_keeps_words_words_and_is_done_once() {
         for c in '\0'..=char::MAX {
             let folded = fold_char(c);
+            assert_eq!(fold(&format!("A{c}Z")), format!("a{folded}z"));
             assert_eq!(is_word_char(c), is_word_char(folded), "{c:?} → {folded:?}");
             assert_eq!(fold_char(folded), folded, "{c:?}");
         }

@@ -452,7 +452,7 @@ proptest! {
             Ok(query) => {
                 let printed = query.to_string();
                 let read = parse(&printed).map_err(|error| TestCaseError::fail(format!("{printed}: {error}")))?;
-                prop_assert_eq!(read.to_string(), printed);
+                prop_assert_eq!(read.expr(), query.expr(), "{}", printed);
                 prop_assert_eq!(read.matches(&entry), query.matches(&entry));
             }
             Err(error) => {
