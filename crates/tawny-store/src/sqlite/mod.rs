@@ -28,7 +28,7 @@ use tawny_model::{
 };
 use tawny_runtime::SharedClock;
 use tokio::{
-    sync::{Semaphore, broadcast, mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot},
     task,
     time::Instant,
 };
@@ -94,6 +94,7 @@ struct Shared {
     path: PathBuf,
     clock: SharedClock,
     keep_ends: Duration,
+    max_file_bytes: Option<ByteSize>,
     streams: RwLock<Arc<StreamMap>>,
     committed_tx: broadcast::Sender<Arc<Committed>>,
     metrics: Metrics,
@@ -151,6 +152,7 @@ impl SqliteStore {
             path: config.path.clone(),
             clock,
             keep_ends: config.keep_ends,
+            max_file_bytes: config.max_file_bytes,
             streams: RwLock::default(),
             committed_tx,
             metrics,
@@ -209,13 +211,15 @@ impl SqliteStore {
         let conn = lock(&self.readers.idle)
             .pop()
             .expect("a connection is idle for every free permit");
-        let interrupt = InterruptOnDrop(Some(conn.get_interrupt_handle()));
+        let running = Arc::new(Mutex::new(Some(conn.get_interrupt_handle())));
+        let _interrupt = InterruptOnDrop(Arc::clone(&running));
         let (shared, readers) = (Arc::clone(&self.shared), Arc::clone(&self.readers));
-        let answer = task::spawn_blocking(move || {
+        task::spawn_blocking(move || {
             let started = Instant::now();
             let lease = Lease {
                 conn: Some(conn),
                 readers,
+                running,
                 _permit: permit,
             };
             let answer = Reader::ask(lease.conn(), &shared, ask);
@@ -231,9 +235,7 @@ impl SqliteStore {
             path: self.shared.path.clone(),
             doing: "answer a query",
             source: Box::new(source),
-        })?;
-        interrupt.disarm();
-        answer
+        })?
     }
 }
 
@@ -339,12 +341,13 @@ impl LogStore for SqliteStore {
 impl Drop for SqliteStore {
     fn drop(&mut self) {
         self.commands_tx = None;
+        // The writer's connection should be the last to close: only it can fold in and remove the log.
+        lock(&self.readers.idle).clear();
         if let Some(writer) = self.writer.take()
             && writer.join().is_err()
         {
             tracing::error!("the writer of the store had panicked");
         }
-        lock(&self.readers.idle).clear();
     }
 }
 
@@ -380,8 +383,12 @@ impl Shared {
 struct Lease {
     conn: Option<Connection>,
     readers: Arc<Readers>,
-    _permit: tokio::sync::OwnedSemaphorePermit,
+    running: Running,
+    _permit: OwnedSemaphorePermit,
 }
+
+/// How to interrupt a query, while it runs: its connection must not be interrupted once it serves another.
+type Running = Arc<Mutex<Option<InterruptHandle>>>;
 
 impl Lease {
     fn conn(&self) -> &Connection {
@@ -391,21 +398,16 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        lock(&self.running).take();
         lock(&self.readers.idle).extend(self.conn.take());
     }
 }
 
-struct InterruptOnDrop(Option<InterruptHandle>);
-
-impl InterruptOnDrop {
-    fn disarm(mut self) {
-        self.0 = None;
-    }
-}
+struct InterruptOnDrop(Running);
 
 impl Drop for InterruptOnDrop {
     fn drop(&mut self) {
-        if let Some(handle) = &self.0 {
+        if let Some(handle) = lock(&self.0).as_ref() {
             handle.interrupt();
         }
     }

@@ -5,7 +5,7 @@ use std::{cell::OnceCell, collections::BTreeMap, ops::ControlFlow, sync::Arc};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use rustc_hash::FxHashMap;
 use tawny_model::{EntryId, LogEntry, Output, Severity, Stream, Timestamp};
-use tawny_query::{Field, Record};
+use tawny_query::{Field, Query, Record};
 
 use super::{
     Shared,
@@ -276,17 +276,28 @@ impl<'c> Reader<'c> {
         let reach = Reach::of(filter.query.expr(), &self.streams);
         match reach.set {
             Set::Nothing => Ok(Some(0)),
-            Set::Found(fts) if reach.is_exact => {
-                let mut select = self.prepare(
-                    "SELECT count(*) FROM words WHERE words MATCH ?1 AND rowid BETWEEN ?2 AND ?3",
-                )?;
-                let n: i64 = select
-                    .query_row(params![fts, low, high], |row| row.get(0))
-                    .map_err(|source| self.error(source))?;
-                Ok(Some(n.cast_unsigned()))
+            Set::Found(fts) if reach.is_exact => self.count_found(&fts, (low, high)).map(Some),
+            Set::AllBut(fts) if reach.is_exact => {
+                let everything = Filter {
+                    query: Query::all(),
+                    ..filter.clone()
+                };
+                let n_found = self.count_found(&fts, (low, high))?;
+                // One snapshot, so nothing is found that is not counted.
+                Ok(Some(self.count(&everything)?.saturating_sub(n_found)))
             }
             _ => Ok(None),
         }
+    }
+
+    fn count_found(&self, fts: &str, (low, high): (i64, i64)) -> Result<u64, Error> {
+        let mut select = self.prepare(
+            "SELECT count(*) FROM words WHERE words MATCH ?1 AND rowid BETWEEN ?2 AND ?3",
+        )?;
+        let n: i64 = select
+            .query_row(params![fts, low, high], |row| row.get(0))
+            .map_err(|source| self.error(source))?;
+        Ok(n.cast_unsigned())
     }
 
     /// Counts the entries that match: whole minutes from the rollup where that decides, entry by entry elsewhere.

@@ -1,12 +1,14 @@
 //! Deletion by age and by size, in steps short enough for writers to get their turn between them.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, params};
 use rustc_hash::FxHashMap;
 use tawny_model::{ByteSize, Timestamp};
 
 use super::{
     row::{StreamRow, timestamp_of},
-    schema::sqlite_error,
+    schema::{BUSY_TIMEOUT, sqlite_error},
     transaction::MINUTE_NS,
     writer::{Reply, Writer, answer},
 };
@@ -303,8 +305,12 @@ fn shrink_step(conn: &Connection, max_bytes: Option<ByteSize>) -> rusqlite::Resu
 }
 
 fn checkpoint(conn: &Connection) -> rusqlite::Result<()> {
-    // Does what it can: a reader in the middle of a long answer keeps the log from being cut, until the next time.
-    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+    // Does what it can at once: a reader in the middle of a long answer must not hold up the writer, and the log is
+    // cut the next time.
+    conn.busy_timeout(Duration::ZERO)?;
+    let result = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    result
 }
 
 /// Forgets streams without entries that nothing was written to for long: their ends can no longer be asked for.

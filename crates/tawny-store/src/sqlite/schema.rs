@@ -8,6 +8,7 @@ use std::{
 };
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+use tawny_model::ByteSize;
 
 use super::SqliteConfig;
 use crate::Error;
@@ -113,16 +114,27 @@ pub(super) fn open_writer(config: &SqliteConfig) -> Result<Connection, Error> {
         ))
         .map_err(error("create tables"))?;
     }
-    if let Some(max_bytes) = config.max_file_bytes {
-        let page_bytes: i64 = conn
-            .pragma_query_value(None, "page_size", |row| row.get(0))
-            .map_err(error("read page size"))?;
-        let max_pages = i64::try_from(max_bytes.as_bytes()).unwrap_or(i64::MAX) / page_bytes.max(1);
-        conn.pragma_update(None, "max_page_count", max_pages.max(1))
-            .map_err(error("set size limit"))?;
-    }
+    limit_pages(&conn, config.max_file_bytes, 0).map_err(error("set size limit"))?;
     conn.set_prepared_statement_cache_capacity(64);
     Ok(conn)
+}
+
+/// Pages by which deletion may pass the size limit: it needs a few before it frees any.
+pub(super) const DELETION_PAGES: i64 = 256;
+
+/// Bounds the file, in SQLite's own way: a page beyond the limit is answered as a full disk is.
+pub(super) fn limit_pages(
+    conn: &Connection,
+    max_bytes: Option<ByteSize>,
+    n_extra: i64,
+) -> rusqlite::Result<()> {
+    let Some(max_bytes) = max_bytes else {
+        return Ok(());
+    };
+    let page_bytes: i64 = conn.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    let n_pages = i64::try_from(max_bytes.as_bytes()).unwrap_or(i64::MAX) / page_bytes.max(1);
+    // The pragma answers with the limit in force, which is no less than the file already has.
+    conn.pragma_update_and_check(None, "max_page_count", n_pages.max(1) + n_extra, |_| Ok(()))
 }
 
 /// A connection that can only read.
@@ -176,7 +188,7 @@ fn check_format(conn: &Connection, path: &Path) -> Result<bool, Error> {
 }
 
 /// How long to wait for a lock that only a foreign tool, such as the `sqlite3` shell, can hold.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// 4,096 pages of 8 KiB = 32 MiB of log before it is folded in: pages rewritten by merges are folded once, not thrice.
 const WAL_PAGES: i64 = 4_096;

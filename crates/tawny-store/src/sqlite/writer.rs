@@ -11,7 +11,7 @@ use super::{
     Shared,
     retention::Chore,
     row::{STREAM_COLUMNS, StoredStream, StreamRow},
-    schema::sqlite_error,
+    schema::{DELETION_PAGES, limit_pages, sqlite_error},
     transaction::Drift,
 };
 use crate::{Error, Retention, Written};
@@ -247,7 +247,14 @@ impl Writer {
         let Some(mut chore) = (!self.chores.is_empty()).then(|| self.chores.remove(0)) else {
             return;
         };
-        match chore.step(self) {
+        let limit = |writer: &Self, n_extra| {
+            limit_pages(&writer.conn, writer.shared.max_file_bytes, n_extra)
+                .map_err(|source| sqlite_error(&writer.shared.path, "set size limit", source))
+        };
+        let result = limit(self, DELETION_PAGES)
+            .and_then(|()| chore.step(self))
+            .and_then(|is_done| limit(self, 0).map(|()| is_done));
+        match result {
             Ok(true) => chore.finish(),
             Ok(false) => self.chores.insert(0, chore),
             Err(error) => chore.fail(error),
