@@ -15,4 +15,4 @@ mod tail;
 pub use error::Error;
 pub use limits::Limits;
 pub use readiness::{NotReady, Readiness};
-pub use server::{Listeners, Server};
+pub use server::{Listeners, Server, serve_probes};

@@ -81,3 +81,15 @@ impl Server {
         );
     }
 }
+
+/// Answers probes and metrics of a process that stores nothing itself, until `stop` fires.
+pub async fn serve_probes(
+    listener: TcpListener,
+    readiness: Readiness,
+    registry: Arc<Registry>,
+    limits: Limits,
+    stop: CancellationToken,
+) {
+    let router = http::probes_router(readiness, registry);
+    listen::serve("http", listener, router, limits, stop).await;
+}

@@ -98,11 +98,11 @@ impl From<Entry<'_>> for LogEntry {
     }
 }
 
-fn no_labels(labels: &Cow<'_, BTreeMap<Arc<str>, Arc<str>>>) -> bool {
+fn no_labels(labels: &BTreeMap<Arc<str>, Arc<str>>) -> bool {
     labels.is_empty()
 }
 
-fn no_attributes(attributes: &Cow<'_, [(String, String)]>) -> bool {
+fn no_attributes(attributes: &[(String, String)]) -> bool {
     attributes.is_empty()
 }
 

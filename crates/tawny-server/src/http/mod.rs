@@ -22,7 +22,7 @@ use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer};
 
 pub(crate) use kubelogs::KubelogsEntry;
 
-use crate::{Error, shared::Shared};
+use crate::{Error, Readiness, shared::Shared};
 
 /// Every path answered; also the values of the metric's `route`.
 mod route {
@@ -92,6 +92,25 @@ pub(crate) fn router(shared: &Arc<Shared>, registry: Arc<Registry>) -> Router {
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(Arc::clone(shared), around))
         .with_state(Arc::clone(shared))
+}
+
+/// Probes and metrics alone, for a process without a store.
+pub(crate) fn probes_router(readiness: Readiness, registry: Arc<Registry>) -> Router {
+    Router::new()
+        .route(route::HEALTH, get(probes::health))
+        .route(route::HEALTHZ, get(probes::live))
+        .route(route::LIVEZ, get(probes::live))
+        .route(
+            route::READYZ,
+            get(async move || probes::answer(&readiness)),
+        )
+        .route(
+            route::METRICS,
+            get(move |headers| probes::metrics(headers, registry)),
+        )
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(async || Error::Method)
+        .layer(CatchPanicLayer::custom(panicked))
 }
 
 async fn unknown_path(uri: Uri) -> Error {

@@ -10,7 +10,7 @@ use axum::{
 use tawny_runtime::Registry;
 
 use super::{SharedState, json};
-use crate::{NotReady, metrics::Exposition};
+use crate::{NotReady, Readiness, metrics::Exposition};
 
 /// Alive in JSON, as strixlog's probes read it.
 pub(super) async fn health() -> Response {
@@ -22,7 +22,11 @@ pub(super) async fn live() -> &'static str {
 }
 
 pub(super) async fn ready(State(shared): SharedState) -> (StatusCode, String) {
-    match shared.readiness.why_not() {
+    answer(&shared.readiness)
+}
+
+pub(super) fn answer(readiness: &Readiness) -> (StatusCode, String) {
+    match readiness.why_not() {
         None => (StatusCode::OK, "ok\n".to_owned()),
         Some(NotReady::Stopping) => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()),
         Some(NotReady::NotWritable(reason)) => (

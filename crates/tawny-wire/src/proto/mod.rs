@@ -7,6 +7,9 @@ pub const DESCRIPTOR_SET: &[u8] = include_bytes!("generated/descriptors.bin");
 pub mod kubelogs {
     #![allow(
         clippy::all,
+        clippy::allow_attributes_without_reason,
+        clippy::clone_on_ref_ptr,
+        clippy::missing_errors_doc,
         unused_qualifications,
         missing_docs,
         reason = "generated code answers to its generator"
@@ -18,6 +21,9 @@ pub mod kubelogs {
 pub mod tawny {
     #![allow(
         clippy::all,
+        clippy::allow_attributes_without_reason,
+        clippy::clone_on_ref_ptr,
+        clippy::missing_errors_doc,
         unused_qualifications,
         missing_docs,
         reason = "generated code answers to its generator"

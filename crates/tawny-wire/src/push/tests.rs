@@ -110,12 +110,13 @@ proptest! {
 
 #[test]
 fn every_malformation_is_named() {
-    let spoil = |change: &dyn Fn(&mut pb::Batch)| {
+    type Change<'a> = &'a dyn Fn(&mut pb::Batch);
+    let spoil = |change: Change<'_>| {
         let mut batch = two_rows();
         change(&mut batch);
         decode(batch, WriterId(1)).unwrap_err().to_string()
     };
-    let cases: [(&dyn Fn(&mut pb::Batch), &str); 17] = [
+    let cases: [(Change<'_>, &str); 17] = [
         (&|b| b.stream = None, "`stream` is missing"),
         (
             &|b| b.stream.as_mut().unwrap().id = None,
