@@ -1,9 +1,10 @@
-//! Queries: no text panics the parsers, and what parses prints as text of the same tree.
+//! Queries: no text panics the parsers or the matcher, and what parses prints as text of the same tree.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tawny_query::{MAX_TEXT_BYTES, Query, parse, parse_fts5, tokens};
+use tawny_model::{EntryId, LogEntry, Output, Severity, Stream, StreamId, Timestamp};
+use tawny_query::{MAX_TEXT_BYTES, Query, parse, parse_fts5};
 
 fuzz_target!(|text: &str| {
     match parse(text) {
@@ -22,6 +23,26 @@ fn check(query: &Query, text: &str) {
         let read = parse(&printed).expect("canonical text parses");
         assert_eq!(read.expr(), query.expr(), "{printed}");
     }
-    // Messages are texts too: the matcher takes any.
-    let _n_words = tokens(&tawny_query::strip_ansi(text)).count();
+    // Messages are texts too: a query looks at itself, and `NOT` turns the answer round.
+    let entry = entry(text);
+    let negated = Query::from_expr(query.expr().clone().negate());
+    assert_ne!(query.matches(&entry), negated.matches(&entry), "{printed}");
+}
+
+fn entry(message: &str) -> LogEntry {
+    let id = StreamId {
+        cluster: "".into(),
+        pod_uid: "u".into(),
+        container: "c".into(),
+        restart: 0,
+    };
+    LogEntry {
+        id: EntryId(0),
+        timestamp: Timestamp::from_secs(0),
+        severity: Severity::Unknown,
+        output: Output::Stdout,
+        message: message.to_owned(),
+        attributes: vec![("a".to_owned(), message.to_owned())],
+        stream: Stream::new(id, "n", "p").into(),
+    }
 }
