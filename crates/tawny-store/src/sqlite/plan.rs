@@ -353,3 +353,144 @@ impl<'q> Decisions<'q> {
             .or_insert_with(|| decide(self.expr, stream, severity))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tawny_model::StreamId;
+    use tawny_query::Query;
+
+    use super::*;
+
+    /// Streams 1 to `n`: pods `pod-1` …, alternating namespaces `odd` and `even`.
+    fn streams(n: StreamRow) -> StreamMap {
+        let stream = |row: StreamRow| {
+            let pod = format!("pod-{row}");
+            let id = StreamId {
+                cluster: "".into(),
+                pod_uid: pod.as_str().into(),
+                container: "main".into(),
+                restart: 0,
+            };
+            let namespace = if row % 2 == 0 { "even" } else { "odd" };
+            Arc::new(Stream::new(id, namespace, pod))
+        };
+        (1..=n).map(|row| (row, stream(row))).collect()
+    }
+
+    fn reach(query: &str, n_streams: StreamRow) -> Reach {
+        let query = Query::parse(query).unwrap();
+        Reach::of(query.expr(), &streams(n_streams))
+    }
+
+    fn found(fts: &str) -> Set {
+        Set::Found(fts.to_owned())
+    }
+
+    #[test]
+    fn queries_become_what_the_index_can_say_exactly() {
+        for (query, set) in [
+            ("", Set::All),
+            ("error", found("\"error\"")),
+            ("Error timeout", found("(\"error\" AND \"timeout\")")),
+            ("error OR timeout", found("(\"error\" OR \"timeout\")")),
+            ("conn*", found("\"conn\" *")),
+            ("-error", Set::AllBut("\"error\"".to_owned())),
+            ("a -b -c", found("(\"a\" NOT (\"b\" OR \"c\"))")),
+            ("-(a b)", Set::AllBut("(\"a\" AND \"b\")".to_owned())),
+            ("level>=error", found("(\"\u{80}e\" OR \"\u{80}f\")")),
+            (
+                "level<error",
+                Set::AllBut("(\"\u{80}e\" OR \"\u{80}f\")".to_owned()),
+            ),
+            ("level>=unknown", Set::All),
+            ("level<unknown", Set::Nothing),
+            ("a level<unknown", Set::Nothing),
+            ("a OR level<unknown", found("\"a\"")),
+            ("namespace:even", found("(\"\u{80}s2\" OR \"\u{80}s4\")")),
+            ("namespace:even pod:pod-4", found("\"\u{80}s4\"")),
+            (
+                "namespace:even -pod:pod-4 a",
+                found("(\"a\" AND \"\u{80}s2\")"),
+            ),
+            ("namespace:none", Set::Nothing),
+            ("-namespace:none a", found("\"a\"")),
+            ("pod:pod-*", Set::All),
+        ] {
+            assert_eq!(reach(query, 5), exact(set), "{query}");
+        }
+    }
+
+    #[test]
+    fn what_the_index_cannot_say_is_left_to_the_matcher() {
+        for (query, set) in [
+            ("\"a b\"", found("(\"a\" AND \"b\")")),
+            ("\"abc def\"*", found("(\"abc\" AND \"def\" *)")),
+            ("co*", Set::All),
+            ("*fused", Set::All),
+            ("*fused*", Set::All),
+            ("/a/ b", found("\"b\"")),
+            ("/a/ OR b", Set::All),
+            ("-\"a b\"", Set::All),
+            ("output:stderr a", found("\"a\"")),
+            ("level:info a", found("\"a\"")),
+            (
+                "trace_id:4bf9-x",
+                found("((\"4bf9\" OR \"\u{81}4bf9\") AND (\"x\" OR \"\u{81}x\"))"),
+            ),
+            ("-trace_id:4bf9", Set::All),
+            ("trace_id:\"--\"", Set::All),
+            ("status>=500 a", found("\"a\"")),
+            ("-a OR b", Set::All),
+        ] {
+            let reach = reach(query, 5);
+            assert_eq!((reach.set, reach.is_exact), (set, false), "{query}");
+        }
+    }
+
+    #[test]
+    fn many_streams_are_named_by_those_left_out_or_not_at_all() {
+        let all_but = reach("-pod:pod-7", 1_000);
+        assert_eq!(all_but, exact(Set::AllBut("\"\u{80}s7\"".to_owned())));
+        assert_eq!(
+            reach("a -pod:pod-7", 1_000),
+            exact(found("(\"a\" NOT \"\u{80}s7\")"))
+        );
+        assert_eq!(reach("namespace:odd", 1_000), INEXACT);
+        let with_word = reach("a namespace:odd", 1_000);
+        assert_eq!((with_word.set, with_word.is_exact), (found("\"a\""), false));
+    }
+
+    #[test]
+    fn words_too_long_for_the_index_are_left_to_the_matcher() {
+        let long = "x".repeat(MAX_WORD_BYTES + 1);
+        let reach = reach(&format!("{long} short"), 1);
+        assert_eq!((reach.set, reach.is_exact), (found("\"short\""), false));
+    }
+
+    #[test]
+    fn stream_and_severity_decide_what_they_can() {
+        let streams = streams(2);
+        let decide = |query: &str, row: StreamRow, severity| {
+            let query = Query::parse(query).unwrap();
+            Decisions::new(query.expr()).of(row, &streams[&row], severity)
+        };
+        for (query, of_odd_error, of_even_info) in [
+            ("namespace:odd", Some(true), Some(false)),
+            ("namespace:odd level>=error", Some(true), Some(false)),
+            ("namespace:odd word", None, Some(false)),
+            ("namespace:odd OR word", Some(true), None),
+            ("-(namespace:odd OR word)", Some(false), None),
+            ("word", None, None),
+            ("output:stdout level:error", None, Some(false)),
+            ("", Some(true), Some(true)),
+        ] {
+            let found = (
+                decide(query, 1, Severity::Error),
+                decide(query, 2, Severity::Info),
+            );
+            assert_eq!(found, (of_odd_error, of_even_info), "{query}");
+        }
+    }
+}

@@ -300,3 +300,114 @@ pub(super) fn merge_stream(known: &Stream, news: &Stream) -> Stream {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What the `ascii` tokenizer with `tokenchars '_'` makes of a text. Source: fts5_tokenize.c, `fts5AsciiTokenize`.
+    fn ascii_tokens(text: &str) -> BTreeSet<String> {
+        text.split(|c: char| c.is_ascii() && !c.is_ascii_alphanumeric() && c != '_')
+            .filter(|token| !token.is_empty())
+            .map(str::to_ascii_lowercase)
+            .collect()
+    }
+
+    fn terms(message: &str, attributes: &[(String, String)]) -> BTreeSet<String> {
+        let mut text = "left over".to_owned();
+        let attributes = attributes.iter().map(|(k, v)| (k.as_str(), v.as_str()));
+        write_terms(
+            &mut text,
+            message,
+            attributes,
+            &stream_term(7),
+            Severity::Fatal,
+        );
+        ascii_tokens(&text)
+    }
+
+    #[test]
+    fn words_of_values_are_indexed_unless_the_message_has_them() {
+        let attributes = |value: &str| [("k".to_owned(), value.to_owned())];
+        for (message, value, extra) in [
+            ("status=500 ok", "500", &[][..]),
+            ("status=5001 500x", "500", &["\u{81}500"]),
+            ("status=5001 500", "500", &[]),
+            ("a b c", "a b", &[]),
+            ("a b c", "b a", &["\u{81}a", "\u{81}b"]),
+            ("a", "", &[]),
+            ("größe 500", "500", &["\u{81}500"]),
+            ("x", "GRÖßE", &["\u{81}größe"]),
+        ] {
+            let mut expected = terms(message, &[]);
+            expected.extend(extra.iter().map(|&term| term.to_owned()));
+            assert_eq!(
+                terms(message, &attributes(value)),
+                expected,
+                "{message} {value}"
+            );
+        }
+    }
+
+    #[test]
+    fn unknown_facts_do_not_replace_known_ones() {
+        let mut known = Stream::new(
+            StreamId {
+                cluster: "".into(),
+                pod_uid: "u".into(),
+                container: "c".into(),
+                restart: 0,
+            },
+            "ns",
+            "pod",
+        );
+        let poor = known.clone();
+        known.node = "n1".into();
+        known.labels = BTreeMap::from([("a".into(), "1".into())]);
+        assert_eq!(merge_stream(&known, &poor), known);
+        assert_eq!(merge_stream(&poor, &known), known);
+        let mut moved = known.clone();
+        moved.labels = BTreeMap::from([("b".into(), "2".into())]);
+        assert_eq!(merge_stream(&known, &moved), moved, "labels are a whole");
+    }
+
+    proptest! {
+        #[test]
+        fn terms_are_the_words_of_the_query_language(message in any::<String>(), value in any::<String>()) {
+            let mut expected: BTreeSet<String> = index_text(&message).split(' ').filter(|w| !w.is_empty()).map(str::to_owned).collect();
+            let of_value: BTreeSet<String> = index_text(&value.replace('\u{1b}', " ")).split(' ').filter(|w| !w.is_empty()).map(str::to_owned).collect();
+            expected.extend(["\u{80}s7".to_owned(), "\u{80}f".to_owned()]);
+            let found = terms(&message, &[("k".to_owned(), value.replace('\u{1b}', " "))]);
+            let (marked, plain): (BTreeSet<_>, BTreeSet<_>) = found.into_iter().partition(|term| term.starts_with(ATTRIBUTE_MARK));
+            prop_assert_eq!(&plain, &expected);
+            // Every word of the value can be looked up, one way or the other.
+            for word in of_value {
+                prop_assert!(plain.contains(&word) || marked.contains(&attribute_term(&word)), "{}", word);
+            }
+        }
+
+        #[test]
+        fn attributes_read_back_as_written(pairs in proptest::collection::vec((any::<String>(), any::<String>()), 0..6)) {
+            let mut json = "left over".to_owned();
+            write_attributes(&mut json, pairs.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+            if pairs.is_empty() {
+                prop_assert_eq!(json, "");
+            } else {
+                prop_assert_eq!(read_attributes(&json).unwrap(), pairs);
+                prop_assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok());
+            }
+        }
+
+        #[test]
+        fn any_time_survives_any_id(ns: i64, id: i64) {
+            let time = Timestamp::from_nanos(ns);
+            let near = EntryId::first_at(time).0;
+            prop_assert_eq!(timestamp_of(near, ns_of(near, time)), time);
+            let _any = timestamp_of(id, ns);
+        }
+    }
+}

@@ -602,3 +602,36 @@ fn write_rollup(conn: &Connection, pending: &Pending<'_>) -> rusqlite::Result<()
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever the time, and however far its id had to move, the range of ids finds it.
+        #[test]
+        fn range_of_ids_holds_every_entry_of_its_time(ns: i64, moved in -20_000i64..20_000, before in 0i64..5_000_000, after in 1i64..5_000_000) {
+            let time = Timestamp::from_nanos(ns);
+            let id = base_id(time, StreamKey(ns.cast_unsigned())).saturating_add(moved);
+            let mut drift = Drift::default();
+            drift.widen(id, time);
+            let (from, to) = (Timestamp::from_nanos(ns.saturating_sub(before)), Timestamp::from_nanos(ns.saturating_add(after)));
+            let (low, high) = drift.ids_between(from, to).expect("the range is not empty");
+            prop_assert!((low..=high).contains(&id));
+            prop_assert!(drift.ids_between(to, from).is_none());
+        }
+    }
+
+    #[test]
+    fn ids_that_did_not_move_need_no_wider_range() {
+        let time = Timestamp::from_nanos(1_700_000_000_123_456_789);
+        let mut drift = Drift::default();
+        drift.widen(base_id(time, StreamKey(9)), time);
+        assert!(drift.is_none());
+        let to = Timestamp::from_nanos(time.as_nanos() + 1);
+        let (low, high) = drift.ids_between(time, to).unwrap();
+        assert_eq!(high - low, TIE_MASK);
+    }
+}
