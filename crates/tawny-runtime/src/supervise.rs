@@ -203,12 +203,16 @@ impl Supervisor {
 
     /// Waits until no task of `stage` runs.
     async fn drain(&mut self, stage: Stage) {
+        let mut told = Vec::new();
         loop {
             let waiting_for = self.tasks_of(stage);
             if waiting_for.is_empty() {
                 return;
             }
-            tracing::info!(?stage, ?waiting_for, "stopping");
+            if waiting_for != told {
+                tracing::info!(?stage, ?waiting_for, "stopping");
+                told = waiting_for;
+            }
             if let Some(Ended {
                 task,
                 result: Err(cause),
