@@ -25,6 +25,7 @@ pub(crate) struct Metrics {
     ingest_lines: Family<Labels<1>, Counter>,
     query_seconds: QuerySeconds,
     http_requests: Family<Labels<2>, Counter>,
+    grpc_requests: Family<Labels<2>, Counter>,
     pub(crate) tails: Gauge,
     pub(crate) tail_skipped: Counter,
     kubelogs_writes: Counter,
@@ -67,6 +68,7 @@ impl Metrics {
             ingest_lines: Family::default(),
             query_seconds: Family::new_with_constructor(query_histogram),
             http_requests: Family::default(),
+            grpc_requests: Family::default(),
             tails: Gauge::default(),
             tail_skipped: Counter::default(),
             kubelogs_writes: Counter::default(),
@@ -93,6 +95,11 @@ impl Metrics {
             "tawny_http_requests",
             "HTTP requests answered, by route and status",
             metrics.http_requests.clone(),
+        );
+        registry.register(
+            "tawny_grpc_requests",
+            "Unary gRPC calls answered, by method and code; pushes are counted by tawny_ingest_requests",
+            metrics.grpc_requests.clone(),
         );
         registry.register(
             "tawny_tail_clients",
@@ -177,6 +184,12 @@ impl Metrics {
         };
         self.http_requests
             .get_or_create(&[("route", route), ("code", class)])
+            .inc();
+    }
+
+    pub(crate) fn grpc_request(&self, method: &'static str, code: Code) {
+        self.grpc_requests
+            .get_or_create(&[("method", method), ("code", code_name(code))])
             .inc();
     }
 

@@ -12,8 +12,9 @@ use tawny_wire::{
     },
     push,
 };
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 
+use super::{answer, code};
 use crate::{
     Error,
     metrics::{LineResult, Protocol},
@@ -98,7 +99,11 @@ impl IngestService for Ingest {
         &self,
         request: Request<pb::ResumeRequest>,
     ) -> Result<Response<pb::ResumeResponse>, Status> {
-        Ok(Response::new(self.take_over(request.into_inner()).await?))
+        answer(
+            &self.0,
+            "Resume",
+            self.take_over(request.into_inner()).await,
+        )
     }
 
     /// One request is in work at a time; the next is read from the connection when its answer has been taken, so
@@ -117,10 +122,11 @@ impl IngestService for Ingest {
             let Some(request) = request else {
                 return Ok(None);
             };
-            let answer = commit(&shared, request).await;
-            let code = answer.as_ref().map_or_else(Error::grpc_code, |_| Code::Ok);
-            shared.metrics.ingest_request(Protocol::Tawny, code);
-            Ok(Some((answer?, (requests, shared))))
+            let committed = commit(&shared, request).await;
+            shared
+                .metrics
+                .ingest_request(Protocol::Tawny, code(&committed));
+            Ok(Some((committed?, (requests, shared))))
         });
         Ok(Response::new(Box::pin(answers)))
     }

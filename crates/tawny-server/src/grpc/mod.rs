@@ -11,10 +11,10 @@ use tawny_wire::proto::{
     kubelogs::storage_service_server::{SERVICE_NAME as STORAGE, StorageServiceServer},
     tawny::ingest_server::{IngestServer, SERVICE_NAME as INGEST},
 };
-use tonic::{codec::CompressionEncoding, service::Routes};
+use tonic::{Code, Response, Status, codec::CompressionEncoding, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use crate::shared::Shared;
+use crate::{Error, shared::Shared};
 
 /// Health is told for the server as a whole and for each service; they are one.
 const HEALTH_OF: [&str; 3] = ["", STORAGE, INGEST];
@@ -46,6 +46,20 @@ pub(crate) fn router(shared: &Arc<Shared>) -> (Router, impl Future<Output = ()> 
         .prepare();
     let follow = follow_readiness(Arc::clone(shared), reporter);
     (routes.into_axum_router(), follow)
+}
+
+fn code<T>(result: &Result<T, Error>) -> Code {
+    result.as_ref().map_or_else(Error::grpc_code, |_| Code::Ok)
+}
+
+/// Counts a unary call and gives its result the form tonic wants.
+fn answer<T>(
+    shared: &Shared,
+    method: &'static str,
+    result: Result<T, Error>,
+) -> Result<Response<T>, Status> {
+    shared.metrics.grpc_request(method, code(&result));
+    Ok(Response::new(result?))
 }
 
 const GENERATED: &str = "descriptors come from the code generator";

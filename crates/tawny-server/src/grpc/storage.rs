@@ -10,8 +10,9 @@ use tawny_wire::{
     kubelogs as wire,
     proto::kubelogs::{self as pb, storage_service_server::StorageService},
 };
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 
+use super::{answer, code};
 use crate::{
     Error,
     kubelogs::{DEFAULT_LIMIT, Filters, page, request},
@@ -87,9 +88,7 @@ impl Storage {
         let mut response = pb::QueryResponse {
             has_more: page.has_more,
             next_cursor: page.next_cursor.map_or(0, |id| id.0),
-            total_estimate: page
-                .total
-                .map_or(0, |total| i64::try_from(total).unwrap_or(i64::MAX)),
+            total_estimate: page.total.map_or(0, saturated),
             ..pb::QueryResponse::default()
         };
         let mut n_bytes = 0;
@@ -124,24 +123,30 @@ impl StorageService for Storage {
         request: Request<pb::WriteRequest>,
     ) -> Result<Response<pb::WriteResponse>, Status> {
         let stored = self.store(request.into_inner()).await;
-        let code = stored.as_ref().map_or_else(Error::grpc_code, |_| Code::Ok);
-        self.0.metrics.ingest_request(Protocol::Kubelogs, code);
-        Ok(Response::new(pb::WriteResponse { count: stored? }))
+        self.0
+            .metrics
+            .ingest_request(Protocol::Kubelogs, code(&stored));
+        answer(
+            &self.0,
+            "Write",
+            stored.map(|count| pb::WriteResponse { count }),
+        )
     }
 
     async fn query(
         &self,
         request: Request<pb::QueryRequest>,
     ) -> Result<Response<pb::QueryResponse>, Status> {
-        Ok(Response::new(self.search(request.into_inner()).await?))
+        answer(&self.0, "Query", self.search(request.into_inner()).await)
     }
 
     async fn get_by_id(
         &self,
         request: Request<pb::GetByIdRequest>,
     ) -> Result<Response<pb::GetByIdResponse>, Status> {
-        let entry = self.get(EntryId(request.into_inner().id)).await?;
-        Ok(Response::new(pb::GetByIdResponse { entry: Some(entry) }))
+        let found = self.get(EntryId(request.into_inner().id)).await;
+        let found = found.map(|entry| pb::GetByIdResponse { entry: Some(entry) });
+        answer(&self.0, "GetByID", found)
     }
 
     async fn delete(
@@ -151,23 +156,29 @@ impl StorageService for Storage {
         let before = Timestamp::from_nanos(request.into_inner().older_than_nanos);
         let deleted = self
             .0
-            .written(self.0.store.delete_older_than(before).await)?;
-        Ok(Response::new(pb::DeleteResponse {
-            deleted_count: i64::try_from(deleted).unwrap_or(i64::MAX),
-        }))
+            .written(self.0.store.delete_older_than(before).await)
+            .map(|n| pb::DeleteResponse {
+                deleted_count: saturated(n),
+            });
+        answer(&self.0, "Delete", deleted)
     }
 
     async fn stats(
         &self,
         _request: Request<pb::StatsRequest>,
     ) -> Result<Response<pb::StatsResponse>, Status> {
-        let stats = self.0.ask(Asked::Stats, self.0.store.stats()).await?;
+        let stats = self.0.ask(Asked::Stats, self.0.store.stats()).await;
         let nanos = |time: Option<Timestamp>| time.map_or(0, Timestamp::as_nanos);
-        Ok(Response::new(pb::StatsResponse {
-            total_entries: i64::try_from(stats.n_entries).unwrap_or(i64::MAX),
-            disk_size_bytes: i64::try_from(stats.disk_bytes).unwrap_or(i64::MAX),
+        let stats = stats.map(|stats| pb::StatsResponse {
+            total_entries: saturated(stats.n_entries),
+            disk_size_bytes: saturated(stats.disk_bytes),
             oldest_entry_nanos: nanos(stats.oldest),
             newest_entry_nanos: nanos(stats.newest),
-        }))
+        });
+        answer(&self.0, "Stats", stats)
     }
+}
+
+fn saturated(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
 }

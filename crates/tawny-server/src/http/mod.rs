@@ -100,10 +100,7 @@ pub(crate) fn probes_router(readiness: Readiness, registry: Arc<Registry>) -> Ro
         .route(route::HEALTH, get(probes::health))
         .route(route::HEALTHZ, get(probes::live))
         .route(route::LIVEZ, get(probes::live))
-        .route(
-            route::READYZ,
-            get(async move || probes::answer(&readiness)),
-        )
+        .route(route::READYZ, get(async move || probes::answer(&readiness)))
         .route(
             route::METRICS,
             get(move |headers| probes::metrics(headers, registry)),

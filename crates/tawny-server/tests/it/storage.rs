@@ -478,6 +478,7 @@ async fn write_metrics_have_kubelogs_names_kl_99() {
         "tawny_ingest_lines_total{result=\"new\"} 2",
         "tawny_ingest_lines_total{result=\"duplicate\"} 1",
         "tawny_query_duration_seconds_count{kind=\"search\"} 1",
+        "tawny_grpc_requests_total{method=\"Query\",code=\"ok\"} 1",
     ] {
         assert!(text.contains(line), "{line} in {text}");
     }
