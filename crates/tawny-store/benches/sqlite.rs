@@ -7,7 +7,6 @@
     clippy::unwrap_used,
     clippy::disallowed_methods,
     clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
     clippy::cast_precision_loss,
     reason = "a benchmark measures real time and prints"
 )]

@@ -2,6 +2,8 @@
 //!
 //! A case gets a [`Place`] of its own, opens the store there, and may close and open it again.
 
+pub mod announcing;
+pub mod counting;
 pub mod deleting;
 mod feed;
 pub mod random;
@@ -50,6 +52,8 @@ macro_rules! conformance_suite {
                 twenty_attributes_keep_their_order
                 times_far_from_now_are_kept_to_the_nanosecond
                 many_writers_at_once_lose_nothing
+            }
+            announcing {
                 subscriber_sees_each_entry_once_and_as_search_shows_it
                 subscriber_gets_no_duplicates_of_a_replay
             }
@@ -67,13 +71,15 @@ macro_rules! conformance_suite {
                 attributes_are_found_by_text_and_number
                 attribute_values_that_are_not_in_the_message_are_found
                 nothing_in_a_query_is_syntax
+                many_streams_are_told_apart
+            }
+            counting {
                 histogram_counts_by_bucket_and_severity
                 histogram_of_odd_buckets_and_cut_minutes_is_exact
                 histogram_with_too_many_buckets_is_refused
                 facets_are_ordered_by_count_then_value
                 counts_agree_with_what_is_listed
                 stats_say_how_much_and_from_when_to_when
-                many_streams_are_told_apart
             }
             deleting {
                 older_entries_go_and_the_rest_stays

@@ -3,6 +3,7 @@
 //! One thread writes, a few connections read. A write is answered when its transaction is on disk (WAL, synchronous
 //! FULL), so nothing acknowledged is lost to a kill or a power cut.
 
+mod ids;
 mod metrics;
 mod plan;
 mod reader;

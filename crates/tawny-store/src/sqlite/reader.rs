@@ -9,10 +9,11 @@ use tawny_query::{Field, Query, Record};
 
 use super::{
     Shared,
+    ids::Drift,
     plan::{Decisions, Reach, Set, is_decided_by_stream_and_severity},
-    row::{ENTRY_COLUMNS, EntryRow, StreamMap, StreamRow, read_attributes, timestamp_of},
+    row::{ENTRY_COLUMNS, EntryRow, StreamMap, StreamRow, timestamp_of},
     schema::sqlite_error,
-    transaction::{Drift, MINUTE_NS},
+    transaction::MINUTE_NS,
 };
 use crate::{
     Bucket, Error, Facet, FacetsRequest, Filter, Histogram, HistogramRequest, MAX_BUCKETS, Order,
@@ -32,14 +33,15 @@ pub(super) struct Reader<'c> {
 
 /// A stored entry as a query sees it.
 struct StoredRecord<'r> {
-    row: &'r EntryRow<'r>,
+    row: EntryRow<'r>,
+    message: &'r str,
     stream: &'r Stream,
     attributes: OnceCell<Vec<(String, String)>>,
 }
 
 impl Record for StoredRecord<'_> {
     fn message(&self) -> &str {
-        self.row.message
+        self.message
     }
 
     fn timestamp(&self) -> Timestamp {
@@ -51,7 +53,7 @@ impl Record for StoredRecord<'_> {
     }
 
     fn output(&self) -> Output {
-        self.row.output
+        self.row.output()
     }
 
     fn stream(&self) -> &Stream {
@@ -59,11 +61,10 @@ impl Record for StoredRecord<'_> {
     }
 
     fn attribute(&self, key: &str) -> Option<&str> {
-        let json = self.row.attributes_json?;
         // What does not parse is reported when the entry is returned; here it has no attributes.
         let attributes = self
             .attributes
-            .get_or_init(|| read_attributes(json).unwrap_or_default());
+            .get_or_init(|| self.row.attributes().unwrap_or_default());
         let (_, value) = attributes.iter().find(|(k, _)| k == key)?;
         Some(value)
     }
@@ -151,7 +152,7 @@ impl<'c> Reader<'c> {
             return Ok(None);
         };
         let row = EntryRow::read(row).map_err(|source| self.error(source))?;
-        self.entry(&row, self.stream(row.stream_row)?).map(Some)
+        self.entry(row, self.stream(row.stream_row)?).map(Some)
     }
 
     pub(super) fn count(&self, filter: &Filter) -> Result<u64, Error> {
@@ -436,14 +437,17 @@ impl<'c> Reader<'c> {
                 continue;
             }
             let stream = self.stream(row.stream_row)?;
+            let decision = decisions.of(row.stream_row, stream, row.severity);
+            if decision == Some(false) {
+                continue;
+            }
             let record = StoredRecord {
-                row: &row,
+                row,
+                message: row.message().map_err(|source| self.error(source))?,
                 stream,
                 attributes: OnceCell::new(),
             };
-            let is_match = decisions
-                .of(row.stream_row, stream, row.severity)
-                .unwrap_or_else(|| is_exact || filter.query.matches(&record));
+            let is_match = decision.is_some() || is_exact || filter.query.matches(&record);
             if is_match && show(&record, stream)?.is_break() {
                 break;
             }
@@ -451,12 +455,9 @@ impl<'c> Reader<'c> {
         Ok(())
     }
 
-    fn entry(&self, row: &EntryRow<'_>, stream: &Arc<Stream>) -> Result<LogEntry, Error> {
+    fn entry(&self, row: EntryRow<'_>, stream: &Arc<Stream>) -> Result<LogEntry, Error> {
         row.to_entry(Arc::clone(stream))
-            .map_err(|source| Error::Damaged {
-                path: self.shared.path.clone(),
-                reason: format!("attributes of entry {}: {source}", row.id),
-            })
+            .map_err(|source| self.error(source))
     }
 
     fn stream(&self, row: StreamRow) -> Result<&Arc<Stream>, Error> {
@@ -500,7 +501,7 @@ impl Tally<'_> {
             Field::Restart => Some(stream.id.restart.to_string().into()),
             Field::Severity => Some(self.severity.name().into()),
             Field::Label(key) => stream.labels.get(key.as_str()).map(|v| (&**v).into()),
-            Field::Output => self.record.map(|record| record.row.output.name().into()),
+            Field::Output => self.record.map(|record| record.row.output().name().into()),
             Field::Attribute(key) => {
                 let value = self.record.and_then(|record| record.attribute(key));
                 value.map(Into::into)

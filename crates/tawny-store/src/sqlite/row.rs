@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, fmt, fmt::Write as _, sync::Arc};
 
-use rusqlite::{Row, types::ValueRef};
+use rusqlite::{
+    Row,
+    types::{Type, ValueRef},
+};
 use rustc_hash::FxHashMap;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use tawny_model::{
@@ -171,16 +174,14 @@ pub(super) fn timestamp_of(id: i64, ns: i64) -> Timestamp {
 pub(super) const ENTRY_COLUMNS: &str =
     "logs.id, logs.stream_id, logs.ns, logs.severity, logs.output, logs.message, logs.attributes";
 
-/// One row of `logs`, borrowed from SQLite.
+/// One row of `logs`; its text stays with SQLite until it is asked for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct EntryRow<'r> {
     pub(super) id: i64,
     pub(super) stream_row: StreamRow,
     pub(super) timestamp: Timestamp,
     pub(super) severity: Severity,
-    pub(super) output: Output,
-    pub(super) message: &'r str,
-    pub(super) attributes_json: Option<&'r str>,
+    row: &'r Row<'r>,
 }
 
 impl<'r> EntryRow<'r> {
@@ -191,30 +192,39 @@ impl<'r> EntryRow<'r> {
             stream_row: row.get(1)?,
             timestamp: timestamp_of(id, row.get(2)?),
             severity: Severity::from_number(row.get(3)?).unwrap_or_default(),
-            output: if row.get::<_, i64>(4)? == 0 {
-                Output::Stdout
-            } else {
-                Output::Stderr
-            },
-            message: row.get_ref(5)?.as_str()?,
-            attributes_json: match row.get_ref(6)? {
-                ValueRef::Null => None,
-                json => Some(json.as_str()?),
-            },
+            row,
         })
     }
 
+    pub(super) fn output(&self) -> Output {
+        match self.row.get(4) {
+            Ok(1i64) => Output::Stderr,
+            _ => Output::Stdout,
+        }
+    }
+
+    pub(super) fn message(&self) -> rusqlite::Result<&'r str> {
+        Ok(self.row.get_ref(5)?.as_str()?)
+    }
+
+    pub(super) fn attributes(&self) -> rusqlite::Result<Vec<(String, String)>> {
+        match self.row.get_ref(6)? {
+            ValueRef::Null => Ok(Vec::new()),
+            json => read_attributes(json.as_str()?).map_err(|source| {
+                rusqlite::Error::FromSqlConversionFailure(6, Type::Text, Box::new(source))
+            }),
+        }
+    }
+
     /// The whole entry.
-    pub(super) fn to_entry(self, stream: Arc<Stream>) -> Result<LogEntry, serde_json::Error> {
+    pub(super) fn to_entry(self, stream: Arc<Stream>) -> rusqlite::Result<LogEntry> {
         Ok(LogEntry {
             id: EntryId(self.id),
             timestamp: self.timestamp,
             severity: self.severity,
-            output: self.output,
-            message: self.message.to_owned(),
-            attributes: self
-                .attributes_json
-                .map_or_else(|| Ok(Vec::new()), read_attributes)?,
+            output: self.output(),
+            message: self.message()?.to_owned(),
+            attributes: self.attributes()?,
             stream,
         })
     }
@@ -242,11 +252,7 @@ impl StoredStream {
         };
         let labels: BTreeMap<Arc<str>, Arc<str>> = serde_json::from_str(row.get_ref(11)?.as_str()?)
             .map_err(|source| {
-                rusqlite::Error::FromSqlConversionFailure(
-                    11,
-                    rusqlite::types::Type::Text,
-                    Box::new(source),
-                )
+                rusqlite::Error::FromSqlConversionFailure(11, Type::Text, Box::new(source))
             })?;
         let end = match row.get::<_, Option<i64>>(12)? {
             Some(end) => Some(StreamEnd {

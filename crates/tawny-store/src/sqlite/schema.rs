@@ -232,10 +232,15 @@ pub(super) fn sqlite_error(path: &Path, doing: &'static str, source: rusqlite::E
             path,
             reason: source.to_string(),
         },
-        _ => Error::Io {
+        Some(_) => Error::Io {
             path,
             doing,
             source: Box::new(source),
+        },
+        // Not SQLite's error but a value that is not what we wrote.
+        None => Error::Damaged {
+            path,
+            reason: format!("{doing}: {source}"),
         },
     }
 }

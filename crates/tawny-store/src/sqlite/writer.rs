@@ -9,10 +9,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Shared,
+    ids::Drift,
     retention::Chore,
     row::{STREAM_COLUMNS, StoredStream, StreamRow},
     schema::{DELETION_PAGES, limit_pages, sqlite_error},
-    transaction::Drift,
 };
 use crate::{Error, Retention, Written};
 

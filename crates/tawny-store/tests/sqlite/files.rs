@@ -8,7 +8,7 @@ use std::{
 };
 
 use tawny_model::{Remedy, Timestamp};
-use tawny_runtime::{ManualClock, Registry};
+use tawny_runtime::{ManualClock, Registry, SharedClock};
 use tawny_store::{
     Error, LogStore as _, Retention, SqliteConfig, SqliteStore, Written,
     conformance::{Feed, Line, Place as _, T0, filter, newest, search_all},
@@ -178,8 +178,9 @@ async fn query_whose_caller_went_away_harms_no_other() {
 async fn ends_of_streams_without_entries_are_forgotten_after_their_time() {
     let directory = Directory::new();
     let clock = Arc::new(ManualClock::new(Timestamp::from_nanos(T0)));
+    let shared_clock: SharedClock = Arc::<ManualClock>::clone(&clock);
     let days = |n: u64| Duration::from_secs(n * 24 * 3_600);
-    let store = SqliteStore::open(directory.config(), clock.clone(), &mut Registry::default())
+    let store = SqliteStore::open(directory.config(), shared_clock, &mut Registry::default())
         .await
         .unwrap();
     let (mut gone, mut kept) = (Feed::new("gone"), Feed::new("kept"));
