@@ -4,6 +4,7 @@ pub mod api;
 pub mod assembler;
 pub mod deliver;
 pub mod detect;
+pub mod docker;
 pub mod error;
 mod feed;
 pub mod intake;
@@ -13,6 +14,7 @@ pub mod selection;
 pub mod selector;
 pub mod sink;
 pub mod source;
+mod stamped;
 
 #[cfg(test)]
 mod testing;
@@ -20,6 +22,7 @@ mod testing;
 pub use api::{ApiSettings, ApiSource, KubeMetadata};
 pub use assembler::{LineScratch, StreamAssembler};
 pub use deliver::{DeliverSettings, Deliverer};
+pub use docker::{DockerSettings, DockerSource, OwnContainer};
 pub use error::Error;
 pub use intake::{Intake, IntakeParts, Lane, Refusal};
 pub use metadata::{Metadata, NoMetadata, PodFacts};

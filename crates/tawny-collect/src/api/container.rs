@@ -13,12 +13,11 @@ use tokio::{
 
 use super::{
     ApiSettings,
-    lines::LineBuffer,
     problems::Problems,
     runs::{self, Run, Standing},
     slots::Slots,
 };
-use crate::{Error, Intake, Refusal, feed::Feed};
+use crate::{Error, Intake, Refusal, feed::Feed, stamped::LineBuffer};
 
 /// Waits between attempts at a stream (KL-41).
 const RETRY_FIRST: Duration = Duration::from_secs(1);

@@ -4,7 +4,6 @@
 //! neither loses nor repeats a line. The API tells stdout and stderr apart on no released server: all is stdout.
 
 mod container;
-mod lines;
 mod metadata;
 mod problems;
 mod runs;

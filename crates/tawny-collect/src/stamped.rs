@@ -1,4 +1,4 @@
-//! Bytes of a `pods/log` answer into lines, each with its time; pure.
+//! Bytes of a log answer into lines, each with the time put before it; pure. `pods/log` and the engines write them alike.
 
 use tawny_model::Timestamp;
 
@@ -17,9 +17,9 @@ pub(crate) struct LineBuffer {
     max_bytes: usize,
 }
 
-/// A line as the kubelet sent it.
+/// A line as it was sent.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct ApiLine<'a> {
+pub(crate) struct StampedLine<'a> {
     /// `None`: it does not start with a time.
     pub(crate) timestamp: Option<Timestamp>,
     pub(crate) content: &'a [u8],
@@ -61,9 +61,10 @@ impl LineBuffer {
         self.len_bytes = 0;
     }
 
-    /// The line gathered. With `mends`, times that kubelets before 1.26 put before each piece of a long line are taken
-    /// out (<https://github.com/kubernetes/kubernetes/issues/77603>); `is_whole` says a newline ended it.
-    pub(crate) fn line(&mut self, mends: bool, is_whole: bool) -> ApiLine<'_> {
+    /// The line gathered; `is_whole` says a newline ended it. With `mends`, times before later pieces of a long line are
+    /// taken out, which kubelets before 1.26 put there (<https://github.com/kubernetes/kubernetes/issues/77603>) and
+    /// engines for containers with a terminal.
+    pub(crate) fn line(&mut self, mends: bool, is_whole: bool) -> StampedLine<'_> {
         let len_bytes = self.len_bytes;
         let stamp = split_stamp(&self.line);
         let timestamp = stamp.map(|(timestamp, _)| timestamp);
@@ -75,7 +76,7 @@ impl LineBuffer {
         let content = &self.line[stamp_len..];
         let content = &content[..content.len().min(self.max_bytes)];
         let whole_bytes = len_bytes - u64::from(is_whole) - stamp_len as u64 - mended_bytes as u64;
-        ApiLine {
+        StampedLine {
             timestamp,
             cut_bytes: whole_bytes - content.len() as u64,
             content,
@@ -129,7 +130,7 @@ mod tests {
     ) -> Vec<(Option<i64>, Vec<u8>, u64, u64)> {
         let mut buffer = LineBuffer::new(max_bytes);
         let mut lines = Vec::new();
-        let mut keep = |line: ApiLine<'_>| {
+        let mut keep = |line: StampedLine<'_>| {
             lines.push((
                 line.timestamp.map(Timestamp::as_nanos),
                 line.content.to_vec(),
