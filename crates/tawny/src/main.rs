@@ -2,8 +2,10 @@
 
 mod cli;
 mod client;
+mod collect;
 mod config;
 mod corpus;
+mod demo;
 mod doctor;
 mod loadgen;
 mod render;

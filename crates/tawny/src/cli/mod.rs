@@ -2,10 +2,12 @@
 
 mod completion;
 mod config;
+mod demo;
 mod exit;
 mod loadgen;
 mod server;
 mod tail;
+mod up;
 
 use std::{
     ffi::OsString,
@@ -61,6 +63,8 @@ macro_rules! subcommands {
 }
 
 subcommands! {
+    Demo(demo),
+    Up(up),
     Server(server),
     Search(search),
     Tail(tail),

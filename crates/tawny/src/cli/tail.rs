@@ -1,11 +1,14 @@
 //! `tawny tail` as a subcommand.
 
+use anyhow::anyhow;
+use clap::{Args as _, FromArgMatches as _};
 use tawny_runtime::CancellationToken;
 
-use super::{Context, Exit, Outcome, Run};
+use super::{Context, Exit, Failure, OrExit as _, Outcome, Run};
 use crate::{
     config::{Flags, flags::Group},
-    tail::{Looks, TailArgs, run, run_stdin},
+    search,
+    tail::{Looks, TailArgs, run, run_stdin, search_words},
 };
 
 /// Follows the logs of pods straight from a cluster, in order of time, or those a server stores.
@@ -26,6 +29,20 @@ impl Group for KubernetesFlags {
 
 impl Run for Args {
     async fn run(self, context: Context) -> Outcome {
+        if let Some(server) = &self.tail.server {
+            let words = search_words(&self.tail, server).map_err(|option| {
+                Failure::new(
+                    Exit::Usage,
+                    anyhow!("{option} needs a cluster: leave out --server"),
+                )
+            })?;
+            let command = search::Args::augment_args(clap::Command::new("search"));
+            let matches = command.try_get_matches_from(words).or_exit(Exit::Usage)?;
+            return search::Args::from_arg_matches(&matches)
+                .or_exit(Exit::Usage)?
+                .run(context)
+                .await;
+        }
         let loaded = context.load(self.kubernetes.given())?;
         let looks = Looks {
             no_color: !context.env.is_color_allowed(),

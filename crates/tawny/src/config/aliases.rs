@@ -66,7 +66,6 @@ pub(crate) const ALIASES: &[Alias] = {
         row("KUBELOGS_MAX_STREAMS", Of("collect.max_streams", same)),
         row("KUBELOGS_BATCH_SIZE", Of("collect.batch_entries", same)),
         row("KUBELOGS_BATCH_TIMEOUT", Of("collect.batch_timeout", same)),
-        row("KUBELOGS_SINCE", Of("collect.since", same)),
         row(
             "KUBELOGS_EXCLUDE_NS",
             Of("collect.exclude_namespaces", same),
@@ -81,6 +80,7 @@ pub(crate) const ALIASES: &[Alias] = {
         row("KUBELOGS_HTTP_ADDR", Of("http.listen", same)),
         row("KUBELOGS_HTTP_ENABLED", Of("http.enabled", same)),
         row("KUBELOGS_RETENTION_DAYS", Of("store.retention_age", days)),
+        row("KUBELOGS_SINCE", Ignored(reads_all)),
         row("KUBELOGS_STREAM_BUFFER", Ignored(no_line_buffer)),
         row("KUBELOGS_AUTH_ENABLED", Refused(no_login)),
         row("KUBELOGS_SESSION_DURATION", Ignored(no_sessions)),
@@ -213,6 +213,12 @@ fn remote_engine(value: &str) -> Option<&'static str> {
     unix_socket(value)
         .is_none()
         .then_some("only engines behind a unix:// socket are read")
+}
+
+fn reads_all(_: &str) -> Option<&'static str> {
+    Some(
+        "a stream that was never read before is read from its first line, so that nothing is missed",
+    )
 }
 
 fn no_line_buffer(_: &str) -> Option<&'static str> {

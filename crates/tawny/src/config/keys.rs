@@ -156,7 +156,7 @@ settings! {
     /// The HTTP listener: search, live tail, metrics, probes.
     http: HttpConfig in "http." {
         /// Where to listen. A port alone means loopback for `up` (all addresses inside a pod) and all addresses for
-        /// `server`; `:8080` means all, port 0 any free port.
+        /// `server`; `:8080` means all, port 0 any free port. An `agent` answers probes and metrics here, if it is given.
         listen["http"]: Listen = Listen::port(8080);
         /// Whether there is an HTTP listener at all. Without it there are no probes and no metrics.
         enabled: bool = true;
@@ -233,8 +233,8 @@ settings! {
         field_selector["field-selector"]: String = String::new();
         /// Only pods that ask for it by the label or annotation `tawny.dev/collect: "true"`.
         opt_in["opt-in"]: bool = false;
-        /// How far back to read a stream that was never read before; `0` reads all there is.
-        since["since"]: Duration = Duration::ZERO;
+        /// Longest line kept; a longer one keeps its head and says how much is missing.
+        max_line["max-line"]: ByteSize = ByteSize::mib(1);
         /// Most streams read from the API or an engine at once; more wait.
         max_streams["max-streams"]: u32 = 100;
         /// A delivery is closed at this many lines at the latest.

@@ -33,8 +33,8 @@ pub(crate) struct Pod {
 }
 
 const NAMESPACES: [&str; 20] = [
-    "shop", "payments", "search", "media", "auth", "billing", "catalog", "checkout", "notify", "ml", "ingest", "edge",
-    "crm", "reports", "chat", "maps", "ads", "games", "iot", "platform",
+    "shop", "payments", "search", "media", "auth", "billing", "catalog", "checkout", "notify",
+    "ml", "ingest", "edge", "crm", "reports", "chat", "maps", "ads", "games", "iot", "platform",
 ];
 
 struct Workload {
@@ -43,25 +43,94 @@ struct Workload {
 }
 
 const fn container(name: &'static str, image: &'static str, format: Format) -> Container {
-    Container { name, image, format }
+    Container {
+        name,
+        image,
+        format,
+    }
 }
 
 const PROXY: Container = container("proxy", "registry.example/envoy:1.31", Format::Access);
 
 const WORKLOADS: [Workload; 10] = [
-    Workload { name: "web", containers: &[container("app", "registry.example/web:4.2.0", Format::Json), PROXY] },
-    Workload { name: "api", containers: &[container("api", "registry.example/api:2.17.1", Format::Json)] },
+    Workload {
+        name: "web",
+        containers: &[
+            container("app", "registry.example/web:4.2.0", Format::Json),
+            PROXY,
+        ],
+    },
+    Workload {
+        name: "api",
+        containers: &[container(
+            "api",
+            "registry.example/api:2.17.1",
+            Format::Json,
+        )],
+    },
     Workload {
         name: "orders",
-        containers: &[container("orders", "registry.example/orders:1.9.3", Format::Logfmt), PROXY, container("metrics", "registry.example/exporter:0.8", Format::Klog)],
+        containers: &[
+            container("orders", "registry.example/orders:1.9.3", Format::Logfmt),
+            PROXY,
+            container("metrics", "registry.example/exporter:0.8", Format::Klog),
+        ],
     },
-    Workload { name: "gateway", containers: &[container("nginx", "registry.example/nginx:1.27", Format::Access)] },
-    Workload { name: "worker", containers: &[container("worker", "registry.example/worker:3.3.0", Format::Logfmt)] },
-    Workload { name: "controller", containers: &[container("manager", "registry.example/controller:0.14", Format::Klog)] },
-    Workload { name: "recommender", containers: &[container("jvm", "registry.example/recommender:7.0", Format::Java)] },
-    Workload { name: "trainer", containers: &[container("python", "registry.example/trainer:0.3", Format::Plain)] },
-    Workload { name: "cache", containers: &[container("redis", "registry.example/redis:7.4", Format::Plain), container("metrics", "registry.example/exporter:0.8", Format::Klog)] },
-    Workload { name: "mailer", containers: &[container("mailer", "registry.example/mailer:5.1", Format::Json)] },
+    Workload {
+        name: "gateway",
+        containers: &[container(
+            "nginx",
+            "registry.example/nginx:1.27",
+            Format::Access,
+        )],
+    },
+    Workload {
+        name: "worker",
+        containers: &[container(
+            "worker",
+            "registry.example/worker:3.3.0",
+            Format::Logfmt,
+        )],
+    },
+    Workload {
+        name: "controller",
+        containers: &[container(
+            "manager",
+            "registry.example/controller:0.14",
+            Format::Klog,
+        )],
+    },
+    Workload {
+        name: "recommender",
+        containers: &[container(
+            "jvm",
+            "registry.example/recommender:7.0",
+            Format::Java,
+        )],
+    },
+    Workload {
+        name: "trainer",
+        containers: &[container(
+            "python",
+            "registry.example/trainer:0.3",
+            Format::Plain,
+        )],
+    },
+    Workload {
+        name: "cache",
+        containers: &[
+            container("redis", "registry.example/redis:7.4", Format::Plain),
+            container("metrics", "registry.example/exporter:0.8", Format::Klog),
+        ],
+    },
+    Workload {
+        name: "mailer",
+        containers: &[container(
+            "mailer",
+            "registry.example/mailer:5.1",
+            Format::Json,
+        )],
+    },
 ];
 
 /// Makes `n_pods` pods spread over `n_namespaces` namespaces (at most 20), the same for the same `rng`.
@@ -94,6 +163,13 @@ mod tests {
         let made = pods(20, 200, &mut Rng::new(1));
         assert_eq!(made, pods(20, 200, &mut Rng::new(1)));
         let unique = |of: fn(&Pod) -> &str| made.iter().map(of).collect::<BTreeSet<_>>().len();
-        assert_eq!((unique(|pod| &pod.uid), unique(|pod| &pod.name), unique(|pod| &pod.namespace)), (200, 200, 20));
+        assert_eq!(
+            (
+                unique(|pod| &pod.uid),
+                unique(|pod| &pod.name),
+                unique(|pod| &pod.namespace)
+            ),
+            (200, 200, 20)
+        );
     }
 }

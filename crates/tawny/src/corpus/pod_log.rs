@@ -39,25 +39,50 @@ impl PodLog {
     ///
     /// # Errors
     /// Those of the file system.
-    pub(crate) fn open(root: &Path, pod: &Pod, container: &str, restart: u32, rotation: Rotation) -> io::Result<Self> {
-        let dir = root.join(format!("{}_{}_{}", pod.namespace, pod.name, pod.uid)).join(container);
+    pub(crate) fn open(
+        root: &Path,
+        pod: &Pod,
+        container: &str,
+        restart: u32,
+        rotation: Rotation,
+    ) -> io::Result<Self> {
+        let dir = root
+            .join(format!("{}_{}_{}", pod.namespace, pod.name, pod.uid))
+            .join(container);
         fs::create_dir_all(&dir)?;
         let (file, n_bytes) = open_log(&dir, restart)?;
-        Ok(Self { dir, restart, rotation, file, n_bytes, n_rotations: 0 })
+        Ok(Self {
+            dir,
+            restart,
+            rotation,
+            file,
+            n_bytes,
+            n_rotations: 0,
+        })
     }
 
     /// Appends a message; each of its lines is a line of the log. Buffered until [`Self::flush`].
     ///
     /// # Errors
     /// Those of the file system.
-    pub(crate) fn write(&mut self, now: Timestamp, output: Output, message: &str) -> io::Result<()> {
+    pub(crate) fn write(
+        &mut self,
+        now: Timestamp,
+        output: Output,
+        message: &str,
+    ) -> io::Result<()> {
         for line in message.split('\n') {
             let mut pieces = line.as_bytes().chunks(MAX_PIECE_BYTES).peekable();
             if pieces.peek().is_none() {
                 self.write_piece(now, output, 'F', b"")?;
             }
             while let Some(piece) = pieces.next() {
-                self.write_piece(now, output, if pieces.peek().is_some() { 'P' } else { 'F' }, piece)?;
+                self.write_piece(
+                    now,
+                    output,
+                    if pieces.peek().is_some() { 'P' } else { 'F' },
+                    piece,
+                )?;
             }
         }
         if self.n_bytes >= self.rotation.max_bytes {
@@ -66,7 +91,13 @@ impl PodLog {
         Ok(())
     }
 
-    fn write_piece(&mut self, now: Timestamp, output: Output, tag: char, piece: &[u8]) -> io::Result<()> {
+    fn write_piece(
+        &mut self,
+        now: Timestamp,
+        output: Output,
+        tag: char,
+        piece: &[u8],
+    ) -> io::Result<()> {
         let prefix = format!("{now} {output} {tag} ");
         self.file.write_all(prefix.as_bytes())?;
         self.file.write_all(piece)?;
@@ -90,8 +121,12 @@ impl PodLog {
         let mut rotated: Vec<PathBuf> = fs::read_dir(&self.dir)?
             .filter_map(|entry| entry.ok().map(|entry| entry.path()))
             .filter(|path| {
-                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-                name.strip_prefix(&current).is_some_and(|suffix| suffix.starts_with('.'))
+                let name = path
+                    .file_name()
+                    .and_then(|name| name.to_str())
+                    .unwrap_or_default();
+                name.strip_prefix(&current)
+                    .is_some_and(|suffix| suffix.starts_with('.'))
             })
             .collect();
         rotated.sort();
@@ -99,12 +134,20 @@ impl PodLog {
         for path in rotated.drain(..n_dropped.min(rotated.len())) {
             fs::remove_file(path)?;
         }
-        for path in rotated.iter().filter(|path| path.extension().is_none_or(|extension| extension != "gz")) {
+        for path in rotated
+            .iter()
+            .filter(|path| path.extension().is_none_or(|extension| extension != "gz"))
+        {
             compress(path)?;
         }
         // Several rotations in a second need names of their own, in order.
         self.n_rotations += 1;
-        let stamp: String = now.to_string().chars().take(19).filter(char::is_ascii_digit).collect();
+        let stamp: String = now
+            .to_string()
+            .chars()
+            .take(19)
+            .filter(char::is_ascii_digit)
+            .collect();
         let (date, time) = stamp.split_at_checked(8).unwrap_or((&stamp, ""));
         let name = format!("{current}.{date}-{time}{:04}", self.n_rotations);
         fs::rename(self.dir.join(&current), self.dir.join(name))?;
@@ -114,7 +157,10 @@ impl PodLog {
 }
 
 fn open_log(dir: &Path, restart: u32) -> io::Result<(BufWriter<File>, u64)> {
-    let file = File::options().create(true).append(true).open(dir.join(format!("{restart}.log")))?;
+    let file = File::options()
+        .create(true)
+        .append(true)
+        .open(dir.join(format!("{restart}.log")))?;
     let n_bytes = file.metadata()?.len();
     Ok((BufWriter::new(file), n_bytes))
 }
@@ -134,8 +180,10 @@ mod tests {
     use crate::corpus::{Rng, pods};
 
     fn names(dir: &Path) -> Vec<String> {
-        let mut names: Vec<_> =
-            fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
@@ -144,14 +192,33 @@ mod tests {
     fn logs_are_rotated_compressed_and_dropped_as_the_kubelet_does() {
         let root = tempfile::tempdir().unwrap();
         let pod = pods(1, 1, &mut Rng::new(3)).remove(0);
-        let mut log = PodLog::open(root.path(), &pod, "app", 0, Rotation { max_bytes: 100, max_files: 3 }).unwrap();
+        let mut log = PodLog::open(
+            root.path(),
+            &pod,
+            "app",
+            0,
+            Rotation {
+                max_bytes: 100,
+                max_files: 3,
+            },
+        )
+        .unwrap();
         for _ in 0..5 {
-            log.write(Timestamp::from_secs(1_700_000_000), Output::Stdout, &"x".repeat(100)).unwrap();
+            log.write(
+                Timestamp::from_secs(1_700_000_000),
+                Output::Stdout,
+                &"x".repeat(100),
+            )
+            .unwrap();
         }
         let names = names(&log.dir);
         assert_eq!(
             names,
-            ["0.log", "0.log.20231114-2213200004.gz", "0.log.20231114-2213200005"],
+            [
+                "0.log",
+                "0.log.20231114-2213200004.gz",
+                "0.log.20231114-2213200005"
+            ],
             "the open file, one compressed, one plain"
         );
     }
@@ -160,12 +227,31 @@ mod tests {
     fn a_long_line_is_cut_into_pieces_and_a_trace_into_lines() {
         let root = tempfile::tempdir().unwrap();
         let pod = pods(1, 1, &mut Rng::new(3)).remove(0);
-        let mut log = PodLog::open(root.path(), &pod, "app", 2, Rotation { max_bytes: 1 << 20, max_files: 3 }).unwrap();
-        log.write(Timestamp::from_secs(1), Output::Stderr, &"y".repeat(MAX_PIECE_BYTES + 1)).unwrap();
-        log.write(Timestamp::from_secs(1), Output::Stdout, "a\nb").unwrap();
+        let mut log = PodLog::open(
+            root.path(),
+            &pod,
+            "app",
+            2,
+            Rotation {
+                max_bytes: 1 << 20,
+                max_files: 3,
+            },
+        )
+        .unwrap();
+        log.write(
+            Timestamp::from_secs(1),
+            Output::Stderr,
+            &"y".repeat(MAX_PIECE_BYTES + 1),
+        )
+        .unwrap();
+        log.write(Timestamp::from_secs(1), Output::Stdout, "a\nb")
+            .unwrap();
         log.flush().unwrap();
         let text = fs::read_to_string(log.dir.join("2.log")).unwrap();
-        let tags: Vec<_> = text.lines().map(|line| line.get(31..39).unwrap().to_owned()).collect();
+        let tags: Vec<_> = text
+            .lines()
+            .map(|line| line.get(31..39).unwrap().to_owned())
+            .collect();
         assert_eq!(tags, ["stderr P", "stderr F", "stdout F", "stdout F"]);
     }
 }

@@ -59,7 +59,10 @@ mod tests {
     fn numbers_are_those_of_the_reference_implementation() {
         // The first outputs for seed 1234567. Source: https://rosettacode.org/wiki/Pseudo-random_numbers/Splitmix64
         let mut rng = Rng::new(1_234_567);
-        assert_eq!([rng.next_u64(), rng.next_u64()], [6_457_827_717_110_365_317, 3_203_168_211_198_807_973]);
+        assert_eq!(
+            [rng.next_u64(), rng.next_u64()],
+            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973]
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A stand-in for the Kubernetes API: what an agent asks of it, over real HTTP, for the made-up cluster.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -43,7 +43,8 @@ impl ListParams {
     }
 
     fn selects(&self, namespace: Option<&str>, pod: &Value) -> bool {
-        let in_namespace = namespace.is_none_or(|namespace| pod["metadata"]["namespace"] == namespace);
+        let in_namespace =
+            namespace.is_none_or(|namespace| pod["metadata"]["namespace"] == namespace);
         let on_node = match self.field_selector.strip_prefix("spec.nodeName=") {
             Some(node) => node.trim_start_matches('=') == NODE,
             None => true,
@@ -57,8 +58,9 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/version", get(|| async { Json(json!({"major": "1", "minor": "36", "gitVersion": "v1.36.0-demo", "platform": "linux/amd64"})) }))
         .route("/api/v1/pods", get(all_pods))
         .route("/api/v1/namespaces/{namespace}/pods", get(pods_of_namespace))
+        .route("/api/v1/namespaces", get(namespaces))
         .route("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", post(review))
-        .fallback(|| async { status(StatusCode::NOT_FOUND, "NotFound", "the demo's API serves pods only") })
+        .fallback(|| async { status(StatusCode::NOT_FOUND, "NotFound", "the demo's API serves pods and namespaces only") })
         .with_state(shared)
 }
 
@@ -66,8 +68,40 @@ async fn all_pods(State(shared): State<Shared>, Query(params): Query<ListParams>
     pods(shared, None, params).await
 }
 
-async fn pods_of_namespace(State(shared): State<Shared>, Path(namespace): Path<String>, Query(params): Query<ListParams>) -> Response {
+async fn pods_of_namespace(
+    State(shared): State<Shared>,
+    Path(namespace): Path<String>,
+    Query(params): Query<ListParams>,
+) -> Response {
     pods(shared, Some(namespace), params).await
+}
+
+/// Namespaces never change here, so a watch of them stays silent until its time is over.
+async fn namespaces(State(shared): State<Shared>, Query(params): Query<ListParams>) -> Response {
+    if params.is_watch() {
+        let wait = params
+            .timeout_seconds
+            .map_or(DEFAULT_WATCH, Duration::from_secs);
+        let silence = stream::once(async move {
+            tokio::time::sleep(wait).await;
+            Ok::<_, Infallible>(Bytes::new())
+        });
+        return (
+            [("content-type", "application/json")],
+            Body::from_stream(silence),
+        )
+            .into_response();
+    }
+    let (pods, version) = shared.cluster.lock().await.list();
+    let names: BTreeSet<&str> = pods
+        .iter()
+        .filter_map(|pod| pod["metadata"]["namespace"].as_str())
+        .collect();
+    let items: Vec<Value> = names
+        .iter()
+        .map(|name| json!({"metadata": {"name": name, "uid": name, "labels": {}}}))
+        .collect();
+    Json(json!({"apiVersion": "v1", "kind": "NamespaceList", "metadata": {"resourceVersion": version.to_string()}, "items": items})).into_response()
 }
 
 async fn review(Json(mut review): Json<Value>) -> Json<Value> {
@@ -80,7 +114,10 @@ async fn pods(shared: Shared, namespace: Option<String>, params: ListParams) -> 
         return watch_pods(shared, namespace, params);
     }
     let (items, version) = shared.cluster.lock().await.list();
-    let items: Vec<Value> = items.into_iter().filter(|pod| params.selects(namespace.as_deref(), pod)).collect();
+    let items: Vec<Value> = items
+        .into_iter()
+        .filter(|pod| params.selects(namespace.as_deref(), pod))
+        .collect();
     Json(json!({"apiVersion": "v1", "kind": "PodList", "metadata": {"resourceVersion": version.to_string()}, "items": items})).into_response()
 }
 
@@ -88,7 +125,10 @@ async fn pods(shared: Shared, namespace: Option<String>, params: ListParams) -> 
 const DEFAULT_WATCH: Duration = Duration::from_secs(300);
 
 fn watch_pods(shared: Shared, namespace: Option<String>, params: ListParams) -> Response {
-    let ends_at = tokio::time::Instant::now() + params.timeout_seconds.map_or(DEFAULT_WATCH, Duration::from_secs);
+    let ends_at = tokio::time::Instant::now()
+        + params
+            .timeout_seconds
+            .map_or(DEFAULT_WATCH, Duration::from_secs);
     let seen: u64 = params.resource_version.parse().unwrap_or(0);
     let state = (shared, namespace, params, seen);
     let lines = stream::unfold(Some(state), move |state| async move {
@@ -115,7 +155,9 @@ fn watch_pods(shared: Shared, namespace: Option<String>, params: ListParams) -> 
             }
         }
     });
-    let body = Body::from_stream(futures::StreamExt::map(lines, |text| Ok::<_, Infallible>(Bytes::from(text))));
+    let body = Body::from_stream(futures::StreamExt::map(lines, |text| {
+        Ok::<_, Infallible>(Bytes::from(text))
+    }));
     ([("content-type", "application/json")], body).into_response()
 }
 

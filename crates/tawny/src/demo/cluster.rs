@@ -11,7 +11,10 @@ use crate::corpus::{Container, Format, Pod, PodLog, Rng, Rotation, pods, write_m
 pub(super) const NODE: &str = "demo-node";
 
 /// Small, so that a few minutes of the demo show rotation and compression.
-const ROTATION: Rotation = Rotation { max_bytes: 256 << 10, max_files: 4 };
+const ROTATION: Rotation = Rotation {
+    max_bytes: 256 << 10,
+    max_files: 4,
+};
 
 /// What befalls the pods that do not simply run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,9 +77,16 @@ pub(super) struct Cluster {
     changes: VecDeque<Change>,
 }
 
-const CRASHER: Container =
-    Container { name: "crasher", image: "registry.example/crasher:0.0.1", format: Format::Logfmt };
-const HUNGRY: Container = Container { name: "hungry", image: "registry.example/hungry:2.1.0", format: Format::Json };
+const CRASHER: Container = Container {
+    name: "crasher",
+    image: "registry.example/crasher:0.0.1",
+    format: Format::Logfmt,
+};
+const HUNGRY: Container = Container {
+    name: "hungry",
+    image: "registry.example/hungry:2.1.0",
+    format: Format::Json,
+};
 
 const LIFE_OF_A_CRASHER: Duration = Duration::from_secs(6);
 const LIFE_OF_A_HUNGRY: Duration = Duration::from_secs(20);
@@ -88,15 +98,37 @@ impl Cluster {
     ///
     /// # Errors
     /// Those of the file system under `root`.
-    pub(super) fn new(root: PathBuf, seed: u64, lines_per_second: u64, history: Duration, now: Timestamp) -> io::Result<Self> {
+    pub(super) fn new(
+        root: PathBuf,
+        seed: u64,
+        lines_per_second: u64,
+        history: Duration,
+        now: Timestamp,
+    ) -> io::Result<Self> {
         let mut rng = Rng::new(seed);
         let born = now.saturating_sub(history);
-        let mut made: Vec<(Pod, Fate)> = pods(3, 12, &mut rng).into_iter().map(|pod| (pod, Fate::Runs)).collect();
-        for (container, workload, fate) in [(CRASHER, "crasher", Fate::Crashes), (HUNGRY, "hungry", Fate::IsOomKilled)] {
+        let mut made: Vec<(Pod, Fate)> = pods(3, 12, &mut rng)
+            .into_iter()
+            .map(|pod| (pod, Fate::Runs))
+            .collect();
+        for (container, workload, fate) in [
+            (CRASHER, "crasher", Fate::Crashes),
+            (HUNGRY, "hungry", Fate::IsOomKilled),
+        ] {
             let template_hash = rng.name(10);
             let name = format!("{workload}-{template_hash}-{}", rng.name(5));
             let uid = rng.uuid();
-            made.push((Pod { namespace: "shop".to_owned(), workload, name, template_hash, uid, containers: vec![container] }, fate));
+            made.push((
+                Pod {
+                    namespace: "shop".to_owned(),
+                    workload,
+                    name,
+                    template_hash,
+                    uid,
+                    containers: vec![container],
+                },
+                fate,
+            ));
         }
         let mut cluster = Self {
             root,
@@ -115,10 +147,24 @@ impl Cluster {
                 .iter()
                 .map(|container| {
                     let log = PodLog::open(&cluster.root, &pod, container.name, 0, ROTATION)?;
-                    Ok(Running { container: container.clone(), log, started: born, restart: 0, revives_at: None, last_death: None, n_lines_since_start: 0 })
+                    Ok(Running {
+                        container: container.clone(),
+                        log,
+                        started: born,
+                        restart: 0,
+                        revives_at: None,
+                        last_death: None,
+                        n_lines_since_start: 0,
+                    })
                 })
                 .collect::<io::Result<_>>()?;
-            cluster.members.push(Member { pod, fate, created: born, containers, resource_version });
+            cluster.members.push(Member {
+                pod,
+                fate,
+                created: born,
+                containers,
+                resource_version,
+            });
         }
         const HISTORY_STEP: Duration = Duration::from_secs(1);
         while cluster.last_tick.saturating_add(HISTORY_STEP) <= now {
@@ -137,7 +183,10 @@ impl Cluster {
         let n_lines = self.lines_per_second.saturating_mul(elapsed_ms) / 1_000;
         for line_idx in 0..n_lines {
             // Spread over the tick, so that lines have times of their own.
-            let offset_ns = i64::try_from(u64::try_from(elapsed.as_nanos()).unwrap_or(0) / n_lines.max(1) * line_idx).unwrap_or(0);
+            let offset_ns = i64::try_from(
+                u64::try_from(elapsed.as_nanos()).unwrap_or(0) / n_lines.max(1) * line_idx,
+            )
+            .unwrap_or(0);
             let at = Timestamp::from_nanos(self.last_tick.as_nanos() + offset_ns + 1);
             self.write_line(at)?;
         }
@@ -147,7 +196,10 @@ impl Cluster {
                 self.resource_version += 1;
                 self.members[member_idx].resource_version = self.resource_version;
                 let object = self.members[member_idx].object();
-                self.changes.push_back(Change { resource_version: self.resource_version, object });
+                self.changes.push_back(Change {
+                    resource_version: self.resource_version,
+                    object,
+                });
                 if self.changes.len() > MAX_CHANGES {
                     self.changes.pop_front();
                 }
@@ -173,10 +225,19 @@ impl Cluster {
         let mut message = String::new();
         let output = if member.fate == Fate::IsOomKilled {
             let megabytes = 20 + running.n_lines_since_start * 7;
-            message = format!(r#"{{"level":"info","msg":"batch loaded into memory","batch":{},"rss_mb":{megabytes}}}"#, running.n_lines_since_start);
+            message = format!(
+                r#"{{"level":"info","msg":"batch loaded into memory","batch":{},"rss_mb":{megabytes}}}"#,
+                running.n_lines_since_start
+            );
             Output::Stdout
         } else {
-            write_message(running.container.format, at, ERRORS_PER_MILLE, &mut self.rng, &mut message)
+            write_message(
+                running.container.format,
+                at,
+                ERRORS_PER_MILLE,
+                &mut self.rng,
+                &mut message,
+            )
         };
         running.n_lines_since_start += 1;
         running.log.write(at, output, &message)
@@ -184,16 +245,31 @@ impl Cluster {
 
     /// All pods, as a `PodList`'s items, and the version they stand at.
     pub(super) fn list(&self) -> (Vec<Value>, u64) {
-        (self.members.iter().map(Member::object).collect(), self.resource_version)
+        (
+            self.members.iter().map(Member::object).collect(),
+            self.resource_version,
+        )
     }
 
     /// Changes after a version; `None` when it is too old to tell.
     pub(super) fn changes_since(&self, resource_version: u64) -> Option<Vec<Change>> {
-        let oldest_known = self.changes.front().map_or(self.resource_version + 1, |change| change.resource_version);
-        if resource_version + 1 < oldest_known && resource_version < self.resource_version && self.changes.len() == MAX_CHANGES {
+        let oldest_known = self
+            .changes
+            .front()
+            .map_or(self.resource_version + 1, |change| change.resource_version);
+        if resource_version + 1 < oldest_known
+            && resource_version < self.resource_version
+            && self.changes.len() == MAX_CHANGES
+        {
             return None;
         }
-        Some(self.changes.iter().filter(|change| change.resource_version > resource_version).cloned().collect())
+        Some(
+            self.changes
+                .iter()
+                .filter(|change| change.resource_version > resource_version)
+                .cloned()
+                .collect(),
+        )
     }
 }
 
@@ -209,7 +285,13 @@ impl Member {
         match running.revives_at {
             Some(at) if now >= at => {
                 running.restart += 1;
-                running.log = PodLog::open(root, &self.pod, running.container.name, running.restart, ROTATION)?;
+                running.log = PodLog::open(
+                    root,
+                    &self.pod,
+                    running.container.name,
+                    running.restart,
+                    ROTATION,
+                )?;
                 running.started = now;
                 running.revives_at = None;
                 running.n_lines_since_start = 0;
@@ -224,8 +306,15 @@ impl Member {
                     (137, "OOMKilled")
                 };
                 let doublings = running.restart.min(8);
-                let backoff = FIRST_BACKOFF.saturating_mul(1 << doublings).min(LONGEST_BACKOFF);
-                running.last_death = Some(Death { at: now, started: running.started, exit_code, reason });
+                let backoff = FIRST_BACKOFF
+                    .saturating_mul(1 << doublings)
+                    .min(LONGEST_BACKOFF);
+                running.last_death = Some(Death {
+                    at: now,
+                    started: running.started,
+                    exit_code,
+                    reason,
+                });
                 running.revives_at = Some(now.saturating_add(backoff));
                 Ok(true)
             }
@@ -244,7 +333,11 @@ impl Member {
                     "resources": {"limits": {"memory": "256Mi"}, "requests": {"memory": "64Mi"}}})
             })
             .collect();
-        let statuses: Vec<Value> = self.containers.iter().map(|running| running.status(&pod.uid)).collect();
+        let statuses: Vec<Value> = self
+            .containers
+            .iter()
+            .map(|running| running.status(&pod.uid))
+            .collect();
         json!({
             "apiVersion": "v1",
             "kind": "Pod",
@@ -297,14 +390,31 @@ mod tests {
     #[test]
     fn the_crasher_restarts_with_growing_pauses_and_the_hungry_one_is_oom_killed() {
         let root = tempfile::tempdir().unwrap();
-        let cluster = Cluster::new(root.path().to_owned(), 1, 20, Duration::from_secs(120), START).unwrap();
+        let cluster = Cluster::new(
+            root.path().to_owned(),
+            1,
+            20,
+            Duration::from_secs(120),
+            START,
+        )
+        .unwrap();
         let (pods, version) = cluster.list();
         let status = |workload: &str| {
-            pods.iter().find(|pod| pod["metadata"]["labels"]["app"] == workload).unwrap()["status"]["containerStatuses"][0].clone()
+            pods.iter()
+                .find(|pod| pod["metadata"]["labels"]["app"] == workload)
+                .unwrap()["status"]["containerStatuses"][0]
+                .clone()
         };
-        assert!(status("crasher")["restartCount"].as_u64().unwrap() >= 3, "{}", status("crasher"));
+        assert!(
+            status("crasher")["restartCount"].as_u64().unwrap() >= 3,
+            "{}",
+            status("crasher")
+        );
         assert_eq!(status("crasher")["lastState"]["terminated"]["exitCode"], 2);
-        assert_eq!(status("hungry")["lastState"]["terminated"]["reason"], "OOMKilled");
+        assert_eq!(
+            status("hungry")["lastState"]["terminated"]["reason"],
+            "OOMKilled"
+        );
         assert_eq!(pods.len(), 14);
         assert!(cluster.changes_since(version).unwrap().is_empty());
         assert!(!cluster.changes_since(2).unwrap().is_empty());
@@ -313,9 +423,22 @@ mod tests {
     #[test]
     fn each_start_writes_a_log_of_its_own() {
         let root = tempfile::tempdir().unwrap();
-        drop(Cluster::new(root.path().to_owned(), 1, 20, Duration::from_secs(60), START).unwrap());
-        let crasher = std::fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().path())
-            .find(|path| path.to_string_lossy().contains("_crasher-")).unwrap().join("crasher");
+        drop(
+            Cluster::new(
+                root.path().to_owned(),
+                1,
+                20,
+                Duration::from_secs(60),
+                START,
+            )
+            .unwrap(),
+        );
+        let crasher = std::fs::read_dir(root.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .find(|path| path.to_string_lossy().contains("_crasher-"))
+            .unwrap()
+            .join("crasher");
         for restart in 0..2 {
             let text = std::fs::read_to_string(crasher.join(format!("{restart}.log"))).unwrap();
             assert!(text.contains("panic: runtime error"), "{restart}");

@@ -17,6 +17,7 @@ use crate::{
     cli::{Context, Exit, Outcome, Run},
     config::{Flags, Loaded, env::Env, flags::Group},
 };
+pub(crate) use node::NODE_NAME_REMEDY;
 use report::Report;
 
 /// Tells what can be read here, what is missing, and how to mend it; exit code 3 when something must be mended.

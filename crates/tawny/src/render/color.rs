@@ -62,36 +62,67 @@ pub(crate) struct Palette {
 pub(crate) enum PaletteError {
     #[error("`{0}` is no colour: write SGR numbers such as 91 or 1;31, separated by commas")]
     Sgr(String),
-    #[error("--pod-colors has {pods} colours and --container-colors {containers}: give both the same number")]
+    #[error(
+        "--pod-colors has {pods} colours and --container-colors {containers}: give both the same number"
+    )]
     Lengths { pods: usize, containers: usize },
 }
 
 /// Bright for the pod, plain for its container: cyan, green, magenta, yellow, blue, red.
-const DEFAULT_PAIRS: [(&str, &str); 6] =
-    [("96", "36"), ("92", "32"), ("95", "35"), ("93", "33"), ("94", "34"), ("91", "31")];
+const DEFAULT_PAIRS: [(&str, &str); 6] = [
+    ("96", "36"),
+    ("92", "32"),
+    ("95", "35"),
+    ("93", "33"),
+    ("94", "34"),
+    ("91", "31"),
+];
 
 impl Palette {
     /// The default colours; with `by_container` each container of a pod has a colour of its own.
     pub(crate) fn new(by_container: bool) -> Self {
-        let pairs = DEFAULT_PAIRS.iter().map(|(pod, container)| (Sgr((*pod).into()), Sgr((*container).into()))).collect();
-        Self { pairs, by_container }
+        let pairs = DEFAULT_PAIRS
+            .iter()
+            .map(|(pod, container)| (Sgr((*pod).into()), Sgr((*container).into())))
+            .collect();
+        Self {
+            pairs,
+            by_container,
+        }
     }
 
     /// Colours of the user's; containers take the pods' where none are given.
-    pub(crate) fn custom(pods: &str, containers: Option<&str>, by_container: bool) -> Result<Self, PaletteError> {
+    pub(crate) fn custom(
+        pods: &str,
+        containers: Option<&str>,
+        by_container: bool,
+    ) -> Result<Self, PaletteError> {
         let pods = parse_list(pods)?;
         let containers = containers.map_or_else(|| Ok(pods.clone()), parse_list)?;
         if pods.len() != containers.len() {
-            return Err(PaletteError::Lengths { pods: pods.len(), containers: containers.len() });
+            return Err(PaletteError::Lengths {
+                pods: pods.len(),
+                containers: containers.len(),
+            });
         }
-        Ok(Self { pairs: pods.into_iter().zip(containers).collect(), by_container })
+        Ok(Self {
+            pairs: pods.into_iter().zip(containers).collect(),
+            by_container,
+        })
     }
 
     /// The colours of a pod's and a container's name.
     pub(crate) fn pick(&self, pod: &str, container: &str) -> (&Sgr, &Sgr) {
         let of = |name: &str| &self.pairs[fnv32(name) as usize % self.pairs.len()];
         let (pod_color, container_color) = of(pod);
-        (pod_color, if self.by_container { &of(container).1 } else { container_color })
+        (
+            pod_color,
+            if self.by_container {
+                &of(container).1
+            } else {
+                container_color
+            },
+        )
     }
 }
 
@@ -105,13 +136,19 @@ impl FromStr for Sgr {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim();
         let is_valid = text.split(';').all(|part| part.parse::<u8>().is_ok());
-        if is_valid { Ok(Self(text.to_owned())) } else { Err(PaletteError::Sgr(text.to_owned())) }
+        if is_valid {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(PaletteError::Sgr(text.to_owned()))
+        }
     }
 }
 
 /// FNV-1, 32 bit: the hash stern chooses colours by, so that a pod looks the same in both.
 fn fnv32(text: &str) -> u32 {
-    text.bytes().fold(0x811c_9dc5, |hash: u32, byte| hash.wrapping_mul(0x0100_0193) ^ u32::from(byte))
+    text.bytes().fold(0x811c_9dc5, |hash: u32, byte| {
+        hash.wrapping_mul(0x0100_0193) ^ u32::from(byte)
+    })
 }
 
 #[cfg(test)]
@@ -123,17 +160,30 @@ mod tests {
         let palette = Palette::new(false);
         assert_eq!(palette.pick("web-1", "a"), palette.pick("web-1", "b"));
         let by_container = Palette::new(true);
-        let colors: std::collections::BTreeSet<_> =
-            ["a", "b", "c", "d"].map(|name| by_container.pick("web-1", name).1.as_str().to_owned()).into();
+        let colors: std::collections::BTreeSet<_> = ["a", "b", "c", "d"]
+            .map(|name| by_container.pick("web-1", name).1.as_str().to_owned())
+            .into();
         assert!(colors.len() > 1, "{colors:?}");
     }
 
     #[test]
     fn custom_colours_are_checked() {
-        assert_eq!(Palette::custom("91,x", None, false).unwrap_err(), PaletteError::Sgr("x".into()));
-        assert_eq!(Palette::custom("91,92", Some("31"), false).unwrap_err(), PaletteError::Lengths { pods: 2, containers: 1 });
+        assert_eq!(
+            Palette::custom("91,x", None, false).unwrap_err(),
+            PaletteError::Sgr("x".into())
+        );
+        assert_eq!(
+            Palette::custom("91,92", Some("31"), false).unwrap_err(),
+            PaletteError::Lengths {
+                pods: 2,
+                containers: 1
+            }
+        );
         let palette = Palette::custom("1;31", None, false).unwrap();
-        assert_eq!(palette.pick("p", "c").0.paint("x").to_string(), "\x1b[1;31mx\x1b[0m");
+        assert_eq!(
+            palette.pick("p", "c").0.paint("x").to_string(),
+            "\x1b[1;31mx\x1b[0m"
+        );
     }
 
     #[test]

@@ -14,8 +14,14 @@ impl Highlight {
         if patterns.is_empty() {
             return Ok(Self::default());
         }
-        let joined = patterns.iter().map(|pattern| format!("(?:{pattern})")).collect::<Vec<_>>().join("|");
-        Ok(Self { pattern: Some(Regex::new(&joined)?) })
+        let joined = patterns
+            .iter()
+            .map(|pattern| format!("(?:{pattern})"))
+            .collect::<Vec<_>>()
+            .join("|");
+        Ok(Self {
+            pattern: Some(Regex::new(&joined)?),
+        })
     }
 
     /// Appends `text` with matches marked.
@@ -41,7 +47,8 @@ mod tests {
 
     #[test]
     fn every_match_of_every_pattern_is_marked() {
-        let highlight = Highlight::new(&[Regex::new("err").unwrap(), Regex::new("(?i)B+|").unwrap()]).unwrap();
+        let highlight =
+            Highlight::new(&[Regex::new("err").unwrap(), Regex::new("(?i)B+|").unwrap()]).unwrap();
         let mut out = String::new();
         highlight.apply("an err at bb end", &mut out);
         assert_eq!(out, "an \x1b[1;31merr\x1b[0m at \x1b[1;31mbb\x1b[0m end");

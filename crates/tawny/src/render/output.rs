@@ -86,7 +86,11 @@ impl Renderer {
     /// # Errors
     /// When the template does not parse.
     pub(crate) fn new(config: RendererConfig) -> Result<Self, TemplateError> {
-        let template = config.template.as_deref().map(|text| Template::parse(text, config.is_colored)).transpose()?;
+        let template = config
+            .template
+            .as_deref()
+            .map(|text| Template::parse(text, config.is_colored))
+            .transpose()?;
         Ok(Self { config, template })
     }
 
@@ -100,7 +104,13 @@ impl Renderer {
         let time = self.time(line.timestamp);
         if let Some(template) = &self.template {
             let (pod_color, container_color) = self.colors(line);
-            let values = TemplateValues { line, message: &message, time: &time, pod_color, container_color };
+            let values = TemplateValues {
+                line,
+                message: &message,
+                time: &time,
+                pod_color,
+                container_color,
+            };
             out.push_str(&template.render(&values)?);
             // A template decides on its own line ends; a missing one would glue lines together.
             if !out.ends_with('\n') {
@@ -129,10 +139,17 @@ impl Renderer {
             Output::Extjson => self.ext_json(line, "", ", ", "{", "}", out),
             Output::Ppextjson => self.ext_json(line, "  ", ",\n  ", "{\n", "\n}", out),
             Output::Logfmt => {
-                let time = if time.is_empty() { line.timestamp.to_string() } else { time };
-                for (key, value) in
-                    [("time", time.as_str()), ("namespace", line.namespace), ("pod", line.pod), ("container", line.container)]
-                {
+                let time = if time.is_empty() {
+                    line.timestamp.to_string()
+                } else {
+                    time
+                };
+                for (key, value) in [
+                    ("time", time.as_str()),
+                    ("namespace", line.namespace),
+                    ("pod", line.pod),
+                    ("container", line.container),
+                ] {
                     put_logfmt(key, value, out);
                     out.push(' ');
                 }
@@ -144,13 +161,23 @@ impl Renderer {
     }
 
     /// The line that tells that a stream started or ended, in stern's form.
-    pub(crate) fn marker(&self, marker: Marker, namespace: &str, pod: &str, container: &str) -> String {
+    pub(crate) fn marker(
+        &self,
+        marker: Marker,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+    ) -> String {
         let (sign, sign_color) = match marker {
             Marker::Started => ("+", "92;1"),
             Marker::Ended => ("-", "91;1"),
         };
         let (pod_color, container_color) = self.config.palette.pick(pod, container);
-        let pod = if self.config.shows_namespace { format!("{namespace} {pod}") } else { pod.to_owned() };
+        let pod = if self.config.shows_namespace {
+            format!("{namespace} {pod}")
+        } else {
+            pod.to_owned()
+        };
         if self.config.is_colored {
             let (pod, container) = (pod_color.paint(&pod), container_color.paint(container));
             format!("\x1b[{sign_color}m{sign}\x1b[0m {pod} › {container}")
@@ -170,7 +197,13 @@ impl Renderer {
         match format {
             TimestampFormat::Default => {
                 let is_utc = zoned.offset().is_zero();
-                zoned.strftime(if is_utc { "%Y-%m-%dT%H:%M:%S.%9fZ" } else { "%Y-%m-%dT%H:%M:%S.%9f%:z" }).to_string()
+                zoned
+                    .strftime(if is_utc {
+                        "%Y-%m-%dT%H:%M:%S.%9fZ"
+                    } else {
+                        "%Y-%m-%dT%H:%M:%S.%9f%:z"
+                    })
+                    .to_string()
             }
             TimestampFormat::Short => zoned.strftime("%m-%d %H:%M:%S").to_string(),
         }
@@ -203,7 +236,15 @@ impl Renderer {
         }
     }
 
-    fn ext_json(&self, line: &Line<'_>, indent: &str, separator: &str, open: &str, close: &str, out: &mut String) {
+    fn ext_json(
+        &self,
+        line: &Line<'_>,
+        indent: &str,
+        separator: &str,
+        open: &str,
+        close: &str,
+        out: &mut String,
+    ) {
         out.push_str(open);
         out.push_str(indent);
         if self.config.shows_namespace {
@@ -266,7 +307,10 @@ pub(super) fn json(line: &Line<'_>, time: &str) -> String {
 fn put_logfmt(key: &str, value: &str, out: &mut String) {
     out.push_str(key);
     out.push('=');
-    let needs_quotes = value.is_empty() || value.chars().any(|c| c <= ' ' || c == '"' || c == '=' || c == '\u{7f}');
+    let needs_quotes = value.is_empty()
+        || value
+            .chars()
+            .any(|c| c <= ' ' || c == '"' || c == '=' || c == '\u{7f}');
     if needs_quotes {
         write!(out, "{value:?}").expect("a String takes any text");
     } else {
@@ -293,7 +337,10 @@ mod tests {
             annotations: &BTreeMap::new(),
         };
         let mut out = String::new();
-        Renderer::new(config).unwrap().line(&line, &mut out).unwrap();
+        Renderer::new(config)
+            .unwrap()
+            .line(&line, &mut out)
+            .unwrap();
         out
     }
 
@@ -311,13 +358,25 @@ mod tests {
     }
 
     fn template(text: &str) -> RendererConfig {
-        RendererConfig { template: Some(text.to_owned()), ..plain(Output::Default) }
+        RendererConfig {
+            template: Some(text.to_owned()),
+            ..plain(Output::Default)
+        }
     }
 
     #[test]
     fn modes_look_as_stern_users_know_them() {
         assert_eq!(show(plain(Output::Default), "hi"), "web-1 main hi\n");
-        assert_eq!(show(RendererConfig { shows_namespace: true, ..plain(Output::Default) }, "hi"), "prod web-1 main hi\n");
+        assert_eq!(
+            show(
+                RendererConfig {
+                    shows_namespace: true,
+                    ..plain(Output::Default)
+                },
+                "hi"
+            ),
+            "prod web-1 main hi\n"
+        );
         assert_eq!(show(plain(Output::Raw), "hi"), "hi\n");
         assert_eq!(
             show(plain(Output::Json), "h\"i"),
@@ -344,9 +403,18 @@ mod tests {
             time_zone: TimeZone::get(zone).unwrap(),
             ..plain(Output::Raw)
         };
-        assert_eq!(show(config(TimestampFormat::Default, "UTC"), "x"), "2016-10-06T00:17:09.669794202Z x\n");
-        assert_eq!(show(config(TimestampFormat::Default, "Europe/Berlin"), "x"), "2016-10-06T02:17:09.669794202+02:00 x\n");
-        assert_eq!(show(config(TimestampFormat::Short, "UTC"), "x"), "10-06 00:17:09 x\n");
+        assert_eq!(
+            show(config(TimestampFormat::Default, "UTC"), "x"),
+            "2016-10-06T00:17:09.669794202Z x\n"
+        );
+        assert_eq!(
+            show(config(TimestampFormat::Default, "Europe/Berlin"), "x"),
+            "2016-10-06T02:17:09.669794202+02:00 x\n"
+        );
+        assert_eq!(
+            show(config(TimestampFormat::Short, "UTC"), "x"),
+            "10-06 00:17:09 x\n"
+        );
     }
 
     #[test]
@@ -357,24 +425,61 @@ mod tests {
             ..plain(Output::Default)
         };
         let shown = show(config, "hi");
-        assert!(shown.starts_with("\x1b[9") && shown.contains("web-1\x1b[0m") && shown.contains("\x1b[1;31mh\x1b[0mi"), "{shown:?}");
+        assert!(
+            shown.starts_with("\x1b[9")
+                && shown.contains("web-1\x1b[0m")
+                && shown.contains("\x1b[1;31mh\x1b[0mi"),
+            "{shown:?}"
+        );
         assert!(!show(plain(Output::Default), "hi").contains('\x1b'));
     }
 
     #[test]
     fn templates_of_stern_work_unchanged() {
         for (text, message, expected) in [
-            ("{{printf \"%s (%s/%s/%s/%s)\\n\" .Message .NodeName .Namespace .PodName .ContainerName}}", "m", "m (n1/prod/web-1/main)\n"),
-            ("{{color .PodColor .PodName}}: {{.Message}}", "m", "web-1: m\n"),
-            ("{{with $d := .Message | parseJSON}}{{$d.level}} {{$d.msg}}{{end}}", "{\"level\":\"info\",\"msg\":\"x\"}", "info x\n"),
-            ("{{with $msg := .Message | tryParseJSON}}[{{levelColor $msg.level}}]{{else}}{{.Message}}{{end}}", "no json", "no json\n"),
+            (
+                "{{printf \"%s (%s/%s/%s/%s)\\n\" .Message .NodeName .Namespace .PodName .ContainerName}}",
+                "m",
+                "m (n1/prod/web-1/main)\n",
+            ),
+            (
+                "{{color .PodColor .PodName}}: {{.Message}}",
+                "m",
+                "web-1: m\n",
+            ),
+            (
+                "{{with $d := .Message | parseJSON}}{{$d.level}} {{$d.msg}}{{end}}",
+                "{\"level\":\"info\",\"msg\":\"x\"}",
+                "info x\n",
+            ),
+            (
+                "{{with $msg := .Message | tryParseJSON}}[{{levelColor $msg.level}}]{{else}}{{.Message}}{{end}}",
+                "no json",
+                "no json\n",
+            ),
             ("{{tryExtractJSONParts .Message \"a\" \"b\"}}", "x", "x\n"),
-            ("{{extractJSONParts .Message \"a\" \"b\"}}", "{\"a\":1,\"b\":\"y\"}", "1, y\n"),
-            ("{{.Labels.app}} {{index .Labels \"app\"}}", "m", "web web\n"),
+            (
+                "{{extractJSONParts .Message \"a\" \"b\"}}",
+                "{\"a\":1,\"b\":\"y\"}",
+                "1, y\n",
+            ),
+            (
+                "{{.Labels.app}} {{index .Labels \"app\"}}",
+                "m",
+                "web web\n",
+            ),
             ("{{prettyJSON .Message}}", "{\"a\":1}", "{\n  \"a\": 1\n}\n"),
-            ("{{toRFC3339Nano 1475713029.5}} {{toTimestamp \"2016-10-06T00:17:09Z\" \"15:04:05\"}}", "m", "2016-10-06T00:17:09.5Z 00:17:09\n"),
+            (
+                "{{toRFC3339Nano 1475713029.5}} {{toTimestamp \"2016-10-06T00:17:09Z\" \"15:04:05\"}}",
+                "m",
+                "2016-10-06T00:17:09.5Z 00:17:09\n",
+            ),
             ("{{colorRed \"a\"}}{{colorCustom \"b\" 3 96}}", "m", "ab\n"),
-            ("{{if eq .PodName \"web-1\"}}yes{{else}}no{{end}}", "m", "yes\n"),
+            (
+                "{{if eq .PodName \"web-1\"}}yes{{else}}no{{end}}",
+                "m",
+                "yes\n",
+            ),
         ] {
             assert_eq!(show(template(text), message), expected, "{text}");
         }
@@ -384,16 +489,34 @@ mod tests {
     fn template_errors_are_told() {
         assert!(Renderer::new(template("{{.Message")).is_err());
         let renderer = Renderer::new(template("{{parseJSON .Message}}")).unwrap();
-        let line = Line { timestamp: Timestamp::default(), message: "x", node: "", namespace: "", pod: "", container: "",
-            labels: &BTreeMap::new(), annotations: &BTreeMap::new() };
+        let line = Line {
+            timestamp: Timestamp::default(),
+            message: "x",
+            node: "",
+            namespace: "",
+            pod: "",
+            container: "",
+            labels: &BTreeMap::new(),
+            annotations: &BTreeMap::new(),
+        };
         assert!(renderer.line(&line, &mut String::new()).is_err());
     }
 
     #[test]
     fn markers_name_the_stream() {
         let renderer = Renderer::new(plain(Output::Default)).unwrap();
-        assert_eq!(renderer.marker(Marker::Started, "prod", "web-1", "main"), "+ web-1 › main");
-        let renderer = Renderer::new(RendererConfig { shows_namespace: true, ..plain(Output::Default) }).unwrap();
-        assert_eq!(renderer.marker(Marker::Ended, "prod", "web-1", "main"), "- prod web-1 › main");
+        assert_eq!(
+            renderer.marker(Marker::Started, "prod", "web-1", "main"),
+            "+ web-1 › main"
+        );
+        let renderer = Renderer::new(RendererConfig {
+            shows_namespace: true,
+            ..plain(Output::Default)
+        })
+        .unwrap();
+        assert_eq!(
+            renderer.marker(Marker::Ended, "prod", "web-1", "main"),
+            "- prod web-1 › main"
+        );
     }
 }

@@ -18,7 +18,9 @@ pub(crate) struct Template {
 
 impl std::fmt::Debug for Template {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Template").field("is_colored", &self.is_colored).finish_non_exhaustive()
+        f.debug_struct("Template")
+            .field("is_colored", &self.is_colored)
+            .finish_non_exhaustive()
     }
 }
 
@@ -45,7 +47,9 @@ impl Template {
         let mut inner = gtmpl::Template::default();
         inner.add_funcs(&FUNCTIONS);
         inner.add_funcs(if is_colored { &COLORED } else { &PLAIN });
-        inner.parse(text).map_err(|error| TemplateError::Parse(error.to_string()))?;
+        inner
+            .parse(text)
+            .map_err(|error| TemplateError::Parse(error.to_string()))?;
         Ok(Self { inner, is_colored })
     }
 
@@ -59,8 +63,24 @@ impl Template {
             ("Namespace", text(line.namespace)),
             ("PodName", text(line.pod)),
             ("ContainerName", text(line.container)),
-            ("Labels", Value::Map(line.labels.iter().map(|(key, value)| (key.to_string(), text(value))).collect())),
-            ("Annotations", Value::Map(line.annotations.iter().map(|(key, value)| (key.clone(), text(value))).collect())),
+            (
+                "Labels",
+                Value::Map(
+                    line.labels
+                        .iter()
+                        .map(|(key, value)| (key.to_string(), text(value)))
+                        .collect(),
+                ),
+            ),
+            (
+                "Annotations",
+                Value::Map(
+                    line.annotations
+                        .iter()
+                        .map(|(key, value)| (key.clone(), text(value)))
+                        .collect(),
+                ),
+            ),
             ("PodColor", text(values.pod_color.as_str())),
             ("ContainerColor", text(values.container_color.as_str())),
             // `{{json .}}` prints the line as `-o json` does, not this map with its colours.
@@ -68,7 +88,9 @@ impl Template {
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .into();
-        self.inner.render(&Context::from(Value::Map(fields))).map_err(|error| TemplateError::Render(error.to_string()))
+        self.inner
+            .render(&Context::from(Value::Map(fields)))
+            .map_err(|error| TemplateError::Render(error.to_string()))
     }
 }
 
@@ -93,11 +115,20 @@ const FUNCTIONS: [(&str, Function); 9] = [
 const COLORED: [(&str, Function); 12] = [
     ("color", |args| paint(&arg_text(args, 0)?, args, 1)),
     ("colorCustom", |args| {
-        let codes = args.iter().skip(1).map(plain_text).collect::<Vec<_>>().join(";");
+        let codes = args
+            .iter()
+            .skip(1)
+            .map(plain_text)
+            .collect::<Vec<_>>()
+            .join(";");
         paint(&codes, args, 0)
     }),
-    ("levelColor", |args| paint(level_code(&arg_text(args, 0)?), args, 0)),
-    ("bunyanLevelColor", |args| paint(bunyan_code(&arg_text(args, 0)?), args, 0)),
+    ("levelColor", |args| {
+        paint(level_code(&arg_text(args, 0)?), args, 0)
+    }),
+    ("bunyanLevelColor", |args| {
+        paint(bunyan_code(&arg_text(args, 0)?), args, 0)
+    }),
     ("colorBlack", |args| paint("30", args, 0)),
     ("colorRed", |args| paint("31", args, 0)),
     ("colorGreen", |args| paint("32", args, 0)),
@@ -129,7 +160,11 @@ fn first_text(args: &[Value]) -> Result<Value, FuncError> {
 
 fn paint(code: &str, args: &[Value], text_idx: usize) -> Result<Value, FuncError> {
     let text = arg_text(args, text_idx)?;
-    Ok(Value::String(if code.is_empty() { text } else { format!("\x1b[{code}m{text}\x1b[0m") }))
+    Ok(Value::String(if code.is_empty() {
+        text
+    } else {
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }))
 }
 
 fn level_code(level: &str) -> &'static str {
@@ -160,7 +195,8 @@ fn failed(reason: impl Into<String>) -> FuncError {
 }
 
 fn arg(args: &[Value], idx: usize) -> Result<&Value, FuncError> {
-    args.get(idx).ok_or_else(|| FuncError::AtLeastXArgs("function".to_owned(), idx + 1))
+    args.get(idx)
+        .ok_or_else(|| FuncError::AtLeastXArgs("function".to_owned(), idx + 1))
 }
 
 fn arg_text(args: &[Value], idx: usize) -> Result<String, FuncError> {
@@ -187,7 +223,9 @@ fn to_json(args: &[Value]) -> Result<Value, FuncError> {
 
 fn parse_json(args: &[Value]) -> Result<Value, FuncError> {
     let text = arg_text(args, 0)?;
-    serde_json::from_str(&text).map(to_template).map_err(|error| failed(format!("parseJSON: {error}")))
+    serde_json::from_str(&text)
+        .map(to_template)
+        .map_err(|error| failed(format!("parseJSON: {error}")))
 }
 
 fn try_parse_json(args: &[Value]) -> Result<Value, FuncError> {
@@ -199,12 +237,22 @@ fn try_parse_json(args: &[Value]) -> Result<Value, FuncError> {
 fn json_parts(args: &[Value]) -> Option<String> {
     let object: serde_json::Value = serde_json::from_str(&plain_text(args.first()?)).ok()?;
     let object = object.as_object()?;
-    let parts = args.iter().skip(1).filter_map(|key| object.get(&plain_text(key)));
-    Some(parts.map(|part| plain_text(&to_template(part.clone()))).collect::<Vec<_>>().join(", "))
+    let parts = args
+        .iter()
+        .skip(1)
+        .filter_map(|key| object.get(&plain_text(key)));
+    Some(
+        parts
+            .map(|part| plain_text(&to_template(part.clone())))
+            .collect::<Vec<_>>()
+            .join(", "),
+    )
 }
 
 fn extract_json_parts(args: &[Value]) -> Result<Value, FuncError> {
-    json_parts(args).map(Value::String).ok_or_else(|| failed("extractJSONParts: the text is no JSON object"))
+    json_parts(args)
+        .map(Value::String)
+        .ok_or_else(|| failed("extractJSONParts: the text is no JSON object"))
 }
 
 fn try_extract_json_parts(args: &[Value]) -> Result<Value, FuncError> {
@@ -220,7 +268,9 @@ fn pretty_json(args: &[Value]) -> Result<Value, FuncError> {
         },
         other => from_template(other),
     };
-    serde_json::to_string_pretty(&object).map(Value::String).map_err(|error| failed(error.to_string()))
+    serde_json::to_string_pretty(&object)
+        .map(Value::String)
+        .map_err(|error| failed(error.to_string()))
 }
 
 fn to_rfc3339_nano(args: &[Value]) -> Result<Value, FuncError> {
@@ -234,22 +284,34 @@ fn to_timestamp(args: &[Value]) -> Result<Value, FuncError> {
         Some(name) => jiff::tz::TimeZone::get(&name).map_err(|error| failed(error.to_string()))?,
         None => jiff::tz::TimeZone::UTC,
     };
-    Ok(Value::String(instant.to_zoned(zone).strftime(&layout).to_string()))
+    Ok(Value::String(
+        instant.to_zoned(zone).strftime(&layout).to_string(),
+    ))
 }
 
 /// Reads a time as loggers write it: RFC 3339 text, or seconds since the epoch with or without a fraction.
 fn instant(value: &Value) -> Result<jiff::Timestamp, FuncError> {
     let text = plain_text(value);
-    let nanos = Timestamp::parse_rfc3339(text.as_bytes()).map(|time| i128::from(time.as_nanos())).or_else(|| seconds(&text));
+    let nanos = Timestamp::parse_rfc3339(text.as_bytes())
+        .map(|time| i128::from(time.as_nanos()))
+        .or_else(|| seconds(&text));
     nanos
         .and_then(|nanos| jiff::Timestamp::from_nanosecond(nanos).ok())
-        .ok_or_else(|| failed(format!("`{text}` is no time: expected RFC 3339 or seconds since 1970")))
+        .ok_or_else(|| {
+            failed(format!(
+                "`{text}` is no time: expected RFC 3339 or seconds since 1970"
+            ))
+        })
 }
 
 fn seconds(text: &str) -> Option<i128> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let whole: i64 = whole.parse().ok()?;
-    let fraction_ns: i64 = if fraction.is_empty() { 0 } else { format!("{fraction:0<9}").get(..9)?.parse().ok()? };
+    let fraction_ns: i64 = if fraction.is_empty() {
+        0
+    } else {
+        format!("{fraction:0<9}").get(..9)?.parse().ok()?
+    };
     Some(i128::from(whole) * 1_000_000_000 + i128::from(fraction_ns))
 }
 
@@ -305,12 +367,19 @@ fn to_template(json: serde_json::Value) -> Value {
         serde_json::Value::Null => Value::Nil,
         serde_json::Value::Bool(value) => Value::Bool(value),
         // As text: gtmpl would print 1e21 for what was written 1000000000000000000000.
-        serde_json::Value::Number(number) => number.as_i64().map_or_else(|| Value::String(number.to_string()), Value::from),
+        serde_json::Value::Number(number) => number
+            .as_i64()
+            .map_or_else(|| Value::String(number.to_string()), Value::from),
         serde_json::Value::String(text) => Value::String(text),
-        serde_json::Value::Array(items) => Value::Array(items.into_iter().map(to_template).collect()),
-        serde_json::Value::Object(object) => {
-            Value::Map(object.into_iter().map(|(key, value)| (key, to_template(value))).collect())
+        serde_json::Value::Array(items) => {
+            Value::Array(items.into_iter().map(to_template).collect())
         }
+        serde_json::Value::Object(object) => Value::Map(
+            object
+                .into_iter()
+                .map(|(key, value)| (key, to_template(value)))
+                .collect(),
+        ),
     }
 }
 
@@ -319,10 +388,13 @@ fn from_template(value: &Value) -> serde_json::Value {
         Value::NoValue | Value::Nil | Value::Function(_) => serde_json::Value::Null,
         Value::Bool(value) => (*value).into(),
         Value::String(text) => text.clone().into(),
-        Value::Number(number) => serde_json::from_str(&number.to_string()).unwrap_or(serde_json::Value::Null),
-        Value::Array(items) => items.iter().map(from_template).collect(),
-        Value::Map(map) | Value::Object(map) => {
-            map.iter().map(|(key, value)| (key.clone(), from_template(value))).collect()
+        Value::Number(number) => {
+            serde_json::from_str(&number.to_string()).unwrap_or(serde_json::Value::Null)
         }
+        Value::Array(items) => items.iter().map(from_template).collect(),
+        Value::Map(map) | Value::Object(map) => map
+            .iter()
+            .map(|(key, value)| (key.clone(), from_template(value)))
+            .collect(),
     }
 }

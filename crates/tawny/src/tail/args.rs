@@ -127,5 +127,6 @@ pub(crate) struct TailArgs {
 
 fn parse_level(text: &str) -> Result<Severity, String> {
     let text = text.strip_suffix('+').unwrap_or(text);
-    Severity::from_text(text).ok_or_else(|| "use trace, debug, info, warn, error or fatal".to_owned())
+    Severity::from_text(text)
+        .ok_or_else(|| "use trace, debug, info, warn, error or fatal".to_owned())
 }

@@ -25,21 +25,36 @@ impl LineFilter {
         let query = args
             .filter
             .as_deref()
-            .map(|text| Query::parse(text).map_err(|error| anyhow::anyhow!("--filter: {}", error.render(text))))
+            .map(|text| {
+                Query::parse(text)
+                    .map_err(|error| anyhow::anyhow!("--filter: {}", error.render(text)))
+            })
             .transpose()?;
-        Ok(Self { include: args.include.clone(), exclude: args.exclude.clone(), level: args.level, query })
+        Ok(Self {
+            include: args.include.clone(),
+            exclude: args.exclude.clone(),
+            level: args.level,
+            query,
+        })
     }
 
     /// What can be told from the text alone.
     pub(super) fn passes_text(&self, text: &str) -> bool {
-        let is_included = self.include.is_empty() || self.include.iter().any(|regex| regex.is_match(text));
+        let is_included =
+            self.include.is_empty() || self.include.iter().any(|regex| regex.is_match(text));
         is_included
             && !self.exclude.iter().any(|regex| regex.is_match(text))
-            && self.level.is_none_or(|level| parse_message(text, &mut Scratch::default()).severity >= level)
+            && self
+                .level
+                .is_none_or(|level| parse_message(text, &mut Scratch::default()).severity >= level)
     }
 
     pub(super) fn passes(&self, timestamp: Timestamp, text: &str, target: &Target) -> bool {
-        self.passes_text(text) && self.query.as_ref().is_none_or(|query| query.matches(&entry(timestamp, text, target)))
+        self.passes_text(text)
+            && self
+                .query
+                .as_ref()
+                .is_none_or(|query| query.matches(&entry(timestamp, text, target)))
     }
 }
 
@@ -56,7 +71,11 @@ fn entry(timestamp: Timestamp, text: &str, target: &Target) -> LogEntry {
                 container: Arc::clone(&target.container),
                 restart: target.restart,
             };
-            Stream::new(id, Arc::clone(&target.pod.namespace), Arc::clone(&target.pod.name))
+            Stream::new(
+                id,
+                Arc::clone(&target.pod.namespace),
+                Arc::clone(&target.pod.name),
+            )
         }
     };
     LogEntry {
@@ -65,7 +84,10 @@ fn entry(timestamp: Timestamp, text: &str, target: &Target) -> LogEntry {
         severity: parsed.severity,
         output: Output::Stdout,
         message: parsed.message.to_owned(),
-        attributes: parsed.attributes().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        attributes: parsed
+            .attributes()
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect(),
         stream: Arc::new(stream),
     }
 }

@@ -26,18 +26,31 @@ pub(super) struct Target {
 #[derive(Debug)]
 pub(super) enum Item {
     Started(Arc<Target>),
-    Line { timestamp: Timestamp, text: String, target: Arc<Target> },
+    Line {
+        timestamp: Timestamp,
+        text: String,
+        target: Arc<Target>,
+    },
     /// With the time of its last line, so that it is told behind it.
-    Ended { timestamp: Timestamp, target: Arc<Target> },
+    Ended {
+        timestamp: Timestamp,
+        target: Arc<Target>,
+    },
     /// The log could not be read any further.
-    Failed { timestamp: Timestamp, target: Arc<Target>, error: Error },
+    Failed {
+        timestamp: Timestamp,
+        target: Arc<Target>,
+        error: Error,
+    },
 }
 
 impl Timed for Item {
     fn timestamp(&self) -> Timestamp {
         match self {
             Self::Started(_) => Timestamp::MIN,
-            Self::Line { timestamp, .. } | Self::Ended { timestamp, .. } | Self::Failed { timestamp, .. } => *timestamp,
+            Self::Line { timestamp, .. }
+            | Self::Ended { timestamp, .. }
+            | Self::Failed { timestamp, .. } => *timestamp,
         }
     }
 }
@@ -82,22 +95,45 @@ impl Follower {
         let seed = StreamKey(u64::from(self.target.restart)).0 ^ self.target.pod.uid.len() as u64;
         let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY, seed);
         let mut place = Place::default();
-        if self.items_tx.send(Item::Started(Arc::clone(&self.target))).await.is_err() {
+        if self
+            .items_tx
+            .send(Item::Started(Arc::clone(&self.target)))
+            .await
+            .is_err()
+        {
             return;
         }
         loop {
             match self.read(&mut place, &mut backoff).await {
                 Ok(End::Stopped) => return,
                 Ok(End::Eof) if self.goes_on() => {}
-                Ok(End::Eof) => return self.tell(Item::Ended { timestamp: place.mark.timestamp, target: Arc::clone(&self.target) }).await,
+                Ok(End::Eof) => {
+                    return self
+                        .tell(Item::Ended {
+                            timestamp: place.mark.timestamp,
+                            target: Arc::clone(&self.target),
+                        })
+                        .await;
+                }
                 Err(error) if self.extent.follow && error.remedy() == Remedy::Retry => {
                     tracing::debug!(pod = %self.target.pod.name, container = %self.target.container, %error, "log stream broke");
                 }
                 Err(Error::NotFound { .. }) if place.mark.n_lines > 0 => {
-                    return self.tell(Item::Ended { timestamp: place.mark.timestamp, target: Arc::clone(&self.target) }).await;
+                    return self
+                        .tell(Item::Ended {
+                            timestamp: place.mark.timestamp,
+                            target: Arc::clone(&self.target),
+                        })
+                        .await;
                 }
                 Err(error) => {
-                    return self.tell(Item::Failed { timestamp: place.mark.timestamp, target: Arc::clone(&self.target), error }).await;
+                    return self
+                        .tell(Item::Failed {
+                            timestamp: place.mark.timestamp,
+                            target: Arc::clone(&self.target),
+                            error,
+                        })
+                        .await;
                 }
             }
             tokio::select! {
@@ -120,9 +156,12 @@ impl Follower {
             && !self.target.is_previous
             && self.directory.get(&self.target.pod.uid).is_some_and(|pod| {
                 !pod.is_over()
-                    && pod.container(&self.target.container).is_some_and(|container| {
-                        container.restarts == self.target.restart && matches!(container.state, ContainerState::Running { .. })
-                    })
+                    && pod
+                        .container(&self.target.container)
+                        .is_some_and(|container| {
+                            container.restarts == self.target.restart
+                                && matches!(container.state, ContainerState::Running { .. })
+                        })
             })
     }
 
@@ -135,8 +174,16 @@ impl Follower {
             container: self.target.container.to_string(),
             follow: self.extent.follow && !self.target.is_previous,
             previous: self.target.is_previous,
-            since: if is_first { self.extent.since } else { Some(place.mark.timestamp) },
-            tail_lines: if is_first { self.extent.tail_lines } else { None },
+            since: if is_first {
+                self.extent.since
+            } else {
+                Some(place.mark.timestamp)
+            },
+            tail_lines: if is_first {
+                self.extent.tail_lines
+            } else {
+                None
+            },
             limit_bytes: None,
         };
         let opened = tokio::select! {
@@ -227,7 +274,11 @@ impl Place {
         self.mark = self.mark.after_line(timestamp);
         let mut text = String::new();
         let text = to_text(content, &mut text).to_owned();
-        Some(Item::Line { timestamp, text, target: Arc::clone(target) })
+        Some(Item::Line {
+            timestamp,
+            text,
+            target: Arc::clone(target),
+        })
     }
 }
 
@@ -242,7 +293,12 @@ mod tests {
     fn target() -> Arc<Target> {
         let pod = json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": {"containers": [{"name": "c"}]}});
         let pod = Arc::new(pod_facts(&serde_json::from_value(pod).unwrap()).unwrap());
-        Arc::new(Target { pod, container: "c".into(), restart: 0, is_previous: false })
+        Arc::new(Target {
+            pod,
+            container: "c".into(),
+            restart: 0,
+            is_previous: false,
+        })
     }
 
     proptest! {

@@ -41,7 +41,12 @@ pub(super) struct Merge<T> {
 impl<T: Timed> Merge<T> {
     /// `added_rx` brings the streams; the merge ends when it is closed and every stream is.
     pub(super) fn new(added_rx: mpsc::Receiver<mpsc::Receiver<T>>, watermark: Duration) -> Self {
-        Self { added_rx, is_adding_over: false, lanes: Vec::new(), watermark }
+        Self {
+            added_rx,
+            is_adding_over: false,
+            lanes: Vec::new(),
+            watermark,
+        }
     }
 
     /// The next item in order of time, `None` at the end of everything.
@@ -55,13 +60,16 @@ impl<T: Timed> Merge<T> {
                 Poll::Ready(())
             })
             .await;
-            self.lanes.retain(|lane| !(lane.is_closed && lane.waiting.is_empty()));
+            self.lanes
+                .retain(|lane| !(lane.is_closed && lane.waiting.is_empty()));
             if self.lanes.is_empty() && self.is_adding_over {
                 return None;
             }
             match self.wait_for(now) {
                 Wait::Nothing => {
-                    let lane = self.earliest().expect("there is an item when there is nothing to wait for");
+                    let lane = self
+                        .earliest()
+                        .expect("there is an item when there is nothing to wait for");
                     return self.lanes[lane].waiting.pop_front();
                 }
                 Wait::Until(deadline) => {
@@ -81,13 +89,22 @@ impl<T: Timed> Merge<T> {
         while !self.is_adding_over {
             match self.added_rx.poll_recv(cx) {
                 Poll::Ready(Some(rx)) => {
-                    self.lanes.push(Lane { rx, waiting: VecDeque::new(), last_arrival: now, is_closed: false });
+                    self.lanes.push(Lane {
+                        rx,
+                        waiting: VecDeque::new(),
+                        last_arrival: now,
+                        is_closed: false,
+                    });
                 }
                 Poll::Ready(None) => self.is_adding_over = true,
                 Poll::Pending => break,
             }
         }
-        for lane in self.lanes.iter_mut().filter(|lane| lane.waiting.is_empty() && !lane.is_closed) {
+        for lane in self
+            .lanes
+            .iter_mut()
+            .filter(|lane| lane.waiting.is_empty() && !lane.is_closed)
+        {
             while lane.waiting.len() < MAX_TAKEN {
                 match lane.rx.poll_recv(cx) {
                     Poll::Ready(Some(item)) => {
@@ -108,17 +125,30 @@ impl<T: Timed> Merge<T> {
     fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let before = self.progress();
         self.fill(cx, Instant::now());
-        if self.progress() == before { Poll::Pending } else { Poll::Ready(()) }
+        if self.progress() == before {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
     }
 
     /// Changes with every arrival, addition and end.
     fn progress(&self) -> (usize, usize, usize, bool) {
         let n_waiting = self.lanes.iter().map(|lane| lane.waiting.len()).sum();
-        (self.lanes.len(), n_waiting, self.lanes.iter().filter(|lane| lane.is_closed).count(), self.is_adding_over)
+        (
+            self.lanes.len(),
+            n_waiting,
+            self.lanes.iter().filter(|lane| lane.is_closed).count(),
+            self.is_adding_over,
+        )
     }
 
     fn earliest(&self) -> Option<usize> {
-        let heads = self.lanes.iter().enumerate().filter_map(|(idx, lane)| Some((lane.waiting.front()?.timestamp(), idx)));
+        let heads = self
+            .lanes
+            .iter()
+            .enumerate()
+            .filter_map(|(idx, lane)| Some((lane.waiting.front()?.timestamp(), idx)));
         heads.min().map(|(_, idx)| idx)
     }
 
@@ -162,7 +192,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn history_of_two_streams_is_merged_in_order() {
         let (added_tx, added_rx) = mpsc::channel(2);
-        for items in [[(1, "a"), (4, "a"), (5, "a")], [(2, "b"), (3, "b"), (6, "b")]] {
+        for items in [
+            [(1, "a"), (4, "a"), (5, "a")],
+            [(2, "b"), (3, "b"), (6, "b")],
+        ] {
             let (tx, rx) = mpsc::channel(8);
             added_tx.send(rx).await.unwrap();
             for item in items {

@@ -4,6 +4,7 @@ mod args;
 mod filter;
 mod follow;
 mod merge;
+mod remote;
 mod select;
 
 use std::{
@@ -16,7 +17,9 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::Service;
-use tawny_kube::{Cluster, Connection, ContainerFacts, KubeMetrics, PodDirectory, PodFacts, PodScope, PodWatch};
+use tawny_kube::{
+    Cluster, Connection, ContainerFacts, KubeMetrics, PodDirectory, PodFacts, PodScope, PodWatch,
+};
 use tawny_model::Timestamp;
 use tawny_runtime::{CancellationToken, Clock as _, SystemClock};
 use tokio::{
@@ -29,6 +32,7 @@ pub(crate) use args::TailArgs;
 use filter::LineFilter;
 use follow::{Extent, Follower, Item, Target};
 use merge::Merge;
+pub(crate) use remote::search_words;
 use select::{ContainerFilter, PodQuery, ResourceKind};
 
 use crate::{
@@ -53,10 +57,26 @@ const ADDED_AT_ONCE: usize = 64;
 ///
 /// # Errors
 /// Wrong options, no way to the cluster, or no right to read it; what a single container refuses is told and passed over.
-pub(crate) async fn run(args: &TailArgs, connection: &Connection, looks: Looks, stop: CancellationToken) -> Result<u64, Failure> {
-    let query: PodQuery = args.query.as_deref().unwrap_or(".*").parse().or_exit(Exit::Usage)?;
-    if args.query.is_none() && args.selector.is_none() && args.field_selector.is_none() && args.node.is_none() {
-        return Err(usage("nothing to follow: name pods by a regular expression or kind/name, or select them with -l (`.` follows all)"));
+pub(crate) async fn run(
+    args: &TailArgs,
+    connection: &Connection,
+    looks: Looks,
+    stop: CancellationToken,
+) -> Result<u64, Failure> {
+    let query: PodQuery = args
+        .query
+        .as_deref()
+        .unwrap_or(".*")
+        .parse()
+        .or_exit(Exit::Usage)?;
+    if args.query.is_none()
+        && args.selector.is_none()
+        && args.field_selector.is_none()
+        && args.node.is_none()
+    {
+        return Err(usage(
+            "nothing to follow: name pods by a regular expression or kind/name, or select them with -l (`.` follows all)",
+        ));
     }
     let cluster = Cluster::open(connection).await?;
     let namespaces = match () {
@@ -102,16 +122,25 @@ pub(crate) async fn run(args: &TailArgs, connection: &Connection, looks: Looks, 
             has_ephemeral: args.ephemeral_containers,
         },
         since: SystemClock.now().saturating_sub(args.since),
-        permits: Arc::new(Semaphore::new(args.max_log_requests.unwrap_or(if args.no_follow { 5 } else { 50 }).max(1))),
+        permits: Arc::new(Semaphore::new(
+            args.max_log_requests
+                .unwrap_or(if args.no_follow { 5 } else { 50 })
+                .max(1),
+        )),
         added_tx,
         stop: stop.clone(),
         followed: HashSet::new(),
     };
-    let mut printer = Printer::new(args, looks, shows_namespace, tokio::io::stdout()).or_exit(Exit::Usage)?;
+    let mut printer =
+        Printer::new(args, looks, shows_namespace, tokio::io::stdout()).or_exit(Exit::Usage)?;
     if args.dry_run {
         return spawner.dry_run(&mut tasks).await;
     }
-    let watermark = if args.no_sort { Duration::ZERO } else { args.watermark };
+    let watermark = if args.no_sort {
+        Duration::ZERO
+    } else {
+        args.watermark
+    };
     let merge = Merge::new(added_rx, watermark);
     {
         let following = spawner.run();
@@ -139,7 +168,11 @@ pub(crate) async fn run(args: &TailArgs, connection: &Connection, looks: Looks, 
 ///
 /// # Errors
 /// Wrong options, or input that cannot be read.
-pub(crate) async fn run_stdin(args: &TailArgs, looks: Looks, stop: CancellationToken) -> Result<u64, Failure> {
+pub(crate) async fn run_stdin(
+    args: &TailArgs,
+    looks: Looks,
+    stop: CancellationToken,
+) -> Result<u64, Failure> {
     let mut printer = Printer::new(args, looks, false, tokio::io::stdout()).or_exit(Exit::Usage)?;
     let mut lines = BufReader::new(tokio::io::stdin()).split(b'\n');
     loop {
@@ -166,22 +199,50 @@ fn usage(text: &str) -> Failure {
 /// The exit code tells a missing right from a missing connection.
 fn refused(error: tawny_kube::Error) -> Failure {
     use tawny_kube::Error;
-    let is_denied = matches!(error, Error::Forbidden { .. } | Error::Refused { .. } | Error::Unauthorized { .. });
-    Failure::new(if is_denied { Exit::Denied } else { Exit::Failed }, error)
+    let is_denied = matches!(
+        error,
+        Error::Forbidden { .. } | Error::Refused { .. } | Error::Unauthorized { .. }
+    );
+    Failure::new(
+        if is_denied {
+            Exit::Denied
+        } else {
+            Exit::Failed
+        },
+        error,
+    )
 }
 
-async fn service_selector(cluster: &Cluster, query: &PodQuery, namespaces: &[String]) -> Result<Vec<(String, String)>, Failure> {
-    let PodQuery::Resource { kind: ResourceKind::Service, name } = query else {
+async fn service_selector(
+    cluster: &Cluster,
+    query: &PodQuery,
+    namespaces: &[String],
+) -> Result<Vec<(String, String)>, Failure> {
+    let PodQuery::Resource {
+        kind: ResourceKind::Service,
+        name,
+    } = query
+    else {
         return Ok(Vec::new());
     };
     let [namespace] = namespaces else {
-        return Err(usage(&format!("`service/{name}` lives in one namespace: name it with -n")));
+        return Err(usage(&format!(
+            "`service/{name}` lives in one namespace: name it with -n"
+        )));
     };
     let api: kube::Api<Service> = kube::Api::namespaced(cluster.client().clone(), namespace);
-    let service = api.get(name).await.with_context(|| format!("look up service {name} in namespace {namespace}"))?;
-    let selector = service.spec.and_then(|spec| spec.selector).unwrap_or_default();
+    let service = api
+        .get(name)
+        .await
+        .with_context(|| format!("look up service {name} in namespace {namespace}"))?;
+    let selector = service
+        .spec
+        .and_then(|spec| spec.selector)
+        .unwrap_or_default();
     if selector.is_empty() {
-        return Err(usage(&format!("service {name} has no selector, so it leads to no pods")));
+        return Err(usage(&format!(
+            "service {name} has no selector, so it leads to no pods"
+        )));
     }
     Ok(selector.into_iter().collect())
 }
@@ -220,7 +281,10 @@ impl Spawner {
                     let follower = self.follower(target, items_tx);
                     let permits = Arc::clone(&self.permits);
                     followers.spawn(async move {
-                        let _permit = permits.acquire_owned().await.expect("the semaphore is never closed");
+                        let _permit = permits
+                            .acquire_owned()
+                            .await
+                            .expect("the semaphore is never closed");
                         follower.run().await;
                     });
                 }
@@ -260,31 +324,58 @@ impl Spawner {
         let targets = self.targets(pod);
         targets
             .into_iter()
-            .filter(|target| self.followed.insert((Arc::clone(&target.pod.uid), Arc::clone(&target.container), target.restart)))
+            .filter(|target| {
+                self.followed.insert((
+                    Arc::clone(&target.pod.uid),
+                    Arc::clone(&target.container),
+                    target.restart,
+                ))
+            })
             .collect()
     }
 
     fn targets(&self, pod: &Arc<PodFacts>) -> Vec<Target> {
         let is_selected = self.query.selects(pod, &self.service_selector)
-            && !self.args.exclude_pod.iter().any(|regex| regex.is_match(&pod.name));
+            && !self
+                .args
+                .exclude_pod
+                .iter()
+                .any(|regex| regex.is_match(&pod.name));
         if !is_selected || pod.gone {
             return Vec::new();
         }
-        let containers = pod.containers.iter().filter(|container| self.containers.selects(container));
-        containers.filter_map(|container| self.target(pod, container)).collect()
+        let containers = pod
+            .containers
+            .iter()
+            .filter(|container| self.containers.selects(container));
+        containers
+            .filter_map(|container| self.target(pod, container))
+            .collect()
     }
 
     fn target(&self, pod: &Arc<PodFacts>, container: &ContainerFacts) -> Option<Target> {
         let is_previous = self.args.previous;
-        let restart = if is_previous { container.restarts.checked_sub(1)? } else { container.restarts };
+        let restart = if is_previous {
+            container.restarts.checked_sub(1)?
+        } else {
+            container.restarts
+        };
         // A container that waits to run again shows the run before; it has its number until the next one starts.
         let has_log = is_previous || container.has_run();
-        has_log.then(|| Target { pod: Arc::clone(pod), container: Arc::clone(&container.name), restart, is_previous })
+        has_log.then(|| Target {
+            pod: Arc::clone(pod),
+            container: Arc::clone(&container.name),
+            restart,
+            is_previous,
+        })
     }
 
     /// Prints what would be followed; answers the number of container runs.
     #[expect(clippy::print_stdout, reason = "the list is the result of the command")]
-    async fn dry_run(mut self, tasks: &mut JoinSet<Result<(), tawny_kube::Error>>) -> Result<u64, Failure> {
+    async fn dry_run(
+        mut self,
+        tasks: &mut JoinSet<Result<(), tawny_kube::Error>>,
+    ) -> Result<u64, Failure> {
         tokio::select! {
             () = self.directory.synced() => {}
             Some(ended) = tasks.join_next() => ended.context("the pod watch panicked")?.map_err(refused)?,
@@ -292,7 +383,10 @@ impl Spawner {
         let mut n = 0;
         for pod in self.directory.changed_since(0).pods {
             for target in self.new_targets(&pod) {
-                println!("{} {} {} restart {}", pod.namespace, pod.name, target.container, target.restart);
+                println!(
+                    "{} {} {} restart {}",
+                    pod.namespace, pod.name, target.container, target.restart
+                );
                 n += 1;
             }
         }
@@ -312,13 +406,18 @@ struct Printer<W> {
 impl<W: AsyncWrite + Unpin> Printer<W> {
     fn new(args: &TailArgs, looks: Looks, shows_namespace: bool, out: W) -> anyhow::Result<Self> {
         let template = match &args.template_file {
-            Some(path) => {
-                Some(std::fs::read_to_string(path).with_context(|| format!("read the template {}", path.display()))?)
-            }
+            Some(path) => Some(
+                std::fs::read_to_string(path)
+                    .with_context(|| format!("read the template {}", path.display()))?,
+            ),
             None => args.template.clone(),
         };
         let palette = match &args.pod_colors {
-            Some(colors) => Palette::custom(colors, args.container_colors.as_deref(), args.diff_container)?,
+            Some(colors) => Palette::custom(
+                colors,
+                args.container_colors.as_deref(),
+                args.diff_container,
+            )?,
             None => Palette::new(args.diff_container),
         };
         let time_zone = match args.timezone.as_str() {
@@ -326,8 +425,17 @@ impl<W: AsyncWrite + Unpin> Printer<W> {
             name => jiff::tz::TimeZone::get(name).with_context(|| format!("--timezone {name}"))?,
         };
         let is_colored = args.color.resolve(looks.no_color, looks.force_color);
-        let marked: Vec<_> = args.include.iter().chain(&args.highlight).cloned().collect();
-        let highlight = if is_colored { Highlight::new(&marked)? } else { Highlight::default() };
+        let marked: Vec<_> = args
+            .include
+            .iter()
+            .chain(&args.highlight)
+            .cloned()
+            .collect();
+        let highlight = if is_colored {
+            Highlight::new(&marked)?
+        } else {
+            Highlight::default()
+        };
         let renderer = Renderer::new(RendererConfig {
             output: args.output,
             template,
@@ -339,7 +447,13 @@ impl<W: AsyncWrite + Unpin> Printer<W> {
             highlight,
         })?;
         let filter = LineFilter::new(args)?;
-        Ok(Self { renderer, filter, only_log_lines: args.only_log_lines, out: BufWriter::new(out), n_lines: 0 })
+        Ok(Self {
+            renderer,
+            filter,
+            only_log_lines: args.only_log_lines,
+            out: BufWriter::new(out),
+            n_lines: 0,
+        })
     }
 
     /// Prints until the merge ends or the reader of standard output has gone.
@@ -367,11 +481,18 @@ impl<W: AsyncWrite + Unpin> Printer<W> {
     /// False when nobody reads standard output any more.
     async fn item(&mut self, item: Item) -> anyhow::Result<bool> {
         match item {
-            Item::Line { timestamp, text, target } => self.line(timestamp, &text, &target).await,
+            Item::Line {
+                timestamp,
+                text,
+                target,
+            } => self.line(timestamp, &text, &target).await,
             Item::Started(target) => self.marker(Marker::Started, &target).await,
             Item::Ended { target, .. } => self.marker(Marker::Ended, &target).await,
             Item::Failed { target, error, .. } => {
-                tell(&format!("{}/{} {}: {error}", target.pod.namespace, target.pod.name, target.container));
+                tell(&format!(
+                    "{}/{} {}: {error}",
+                    target.pod.namespace, target.pod.name, target.container
+                ));
                 self.marker(Marker::Ended, &target).await
             }
         }
@@ -385,16 +506,30 @@ impl<W: AsyncWrite + Unpin> Printer<W> {
         if std::io::stderr().is_terminal() && self.out.flush().await.is_err() {
             return Ok(false);
         }
-        tell(&self.renderer.marker(marker, &target.pod.namespace, &target.pod.name, &target.container));
+        tell(&self.renderer.marker(
+            marker,
+            &target.pod.namespace,
+            &target.pod.name,
+            &target.container,
+        ));
         Ok(true)
     }
 
-    async fn line(&mut self, timestamp: Timestamp, text: &str, target: &Target) -> anyhow::Result<bool> {
+    async fn line(
+        &mut self,
+        timestamp: Timestamp,
+        text: &str,
+        target: &Target,
+    ) -> anyhow::Result<bool> {
         if !self.filter.passes(timestamp, text, target) {
             return Ok(true);
         }
-        let annotations: BTreeMap<String, String> =
-            target.pod.annotations.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        let annotations: BTreeMap<String, String> = target
+            .pod
+            .annotations
+            .iter()
+            .map(|(key, value)| (key.to_string(), value.to_string()))
+            .collect();
         let line = Line {
             timestamp,
             message: text,
@@ -441,10 +576,17 @@ impl<W: AsyncWrite + Unpin> Printer<W> {
 }
 
 fn ignore_closed(error: std::io::Error) -> std::io::Result<()> {
-    if error.kind() == std::io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
+    if error.kind() == std::io::ErrorKind::BrokenPipe {
+        Ok(())
+    } else {
+        Err(error)
+    }
 }
 
-#[expect(clippy::print_stderr, reason = "what is said about the lines goes beside them")]
+#[expect(
+    clippy::print_stderr,
+    reason = "what is said about the lines goes beside them"
+)]
 fn tell(text: &str) {
     eprintln!("{text}");
 }

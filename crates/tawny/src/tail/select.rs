@@ -51,8 +51,14 @@ const KINDS: [(&str, ResourceKind); 31] = [
     ("cronjob", ResourceKind::Workload("CronJob")),
     ("cronjobs", ResourceKind::Workload("CronJob")),
     ("rc", ResourceKind::Workload("ReplicationController")),
-    ("replicationcontroller", ResourceKind::Workload("ReplicationController")),
-    ("replicationcontrollers", ResourceKind::Workload("ReplicationController")),
+    (
+        "replicationcontroller",
+        ResourceKind::Workload("ReplicationController"),
+    ),
+    (
+        "replicationcontrollers",
+        ResourceKind::Workload("ReplicationController"),
+    ),
     ("deploy.apps", ResourceKind::Workload("Deployment")),
     ("deployment.apps", ResourceKind::Workload("Deployment")),
 ];
@@ -66,7 +72,9 @@ pub(super) enum QueryError {
         #[source]
         source: regex::Error,
     },
-    #[error("`{kind}` is no kind to find pods by: use pod, node, service, deployment, replicaset, statefulset, daemonset, job, cronjob or replicationcontroller")]
+    #[error(
+        "`{kind}` is no kind to find pods by: use pod, node, service, deployment, replicaset, statefulset, daemonset, job, cronjob or replicationcontroller"
+    )]
     Kind { kind: String },
 }
 
@@ -76,13 +84,24 @@ impl FromStr for PodQuery {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if let Some((kind, name)) = text.split_once('/') {
             let lower = kind.to_ascii_lowercase();
-            let kind = KINDS.iter().find(|(known, _)| *known == lower).map(|(_, kind)| *kind);
+            let kind = KINDS
+                .iter()
+                .find(|(known, _)| *known == lower)
+                .map(|(_, kind)| *kind);
             return match kind {
-                Some(kind) => Ok(Self::Resource { kind, name: name.to_owned() }),
+                Some(kind) => Ok(Self::Resource {
+                    kind,
+                    name: name.to_owned(),
+                }),
                 None => Err(QueryError::Kind { kind: lower }),
             };
         }
-        Regex::new(text).map(Self::Name).map_err(|source| QueryError::Regex { text: text.to_owned(), source })
+        Regex::new(text)
+            .map(Self::Name)
+            .map_err(|source| QueryError::Regex {
+                text: text.to_owned(),
+                source,
+            })
     }
 }
 
@@ -91,20 +110,42 @@ impl PodQuery {
     pub(super) fn selects(&self, pod: &PodFacts, service_selector: &[(String, String)]) -> bool {
         match self {
             Self::Name(regex) => regex.is_match(&pod.name),
-            Self::Resource { kind: ResourceKind::Pod, name } => *pod.name == **name,
-            Self::Resource { kind: ResourceKind::Node, name } => *pod.node == **name,
-            Self::Resource { kind: ResourceKind::Service, .. } => {
+            Self::Resource {
+                kind: ResourceKind::Pod,
+                name,
+            } => *pod.name == **name,
+            Self::Resource {
+                kind: ResourceKind::Node,
+                name,
+            } => *pod.node == **name,
+            Self::Resource {
+                kind: ResourceKind::Service,
+                ..
+            } => {
                 !service_selector.is_empty()
-                    && service_selector.iter().all(|(key, value)| pod.labels.get(key.as_str()).is_some_and(|v| **v == **value))
+                    && service_selector.iter().all(|(key, value)| {
+                        pod.labels.get(key.as_str()).is_some_and(|v| **v == **value)
+                    })
             }
-            Self::Resource { kind: ResourceKind::Workload(kind), name } => {
+            Self::Resource {
+                kind: ResourceKind::Workload(kind),
+                name,
+            } => {
                 // A ReplicaSet of a Deployment and a Job of a CronJob are known by the longer name of their pods.
-                let is_owner = pod.workload.as_ref().is_some_and(|owner| *owner.kind == **kind && *owner.name == **name);
+                let is_owner = pod
+                    .workload
+                    .as_ref()
+                    .is_some_and(|owner| *owner.kind == **kind && *owner.name == **name);
                 let is_generation = match *kind {
                     "ReplicaSet" => pod.labels.get("pod-template-hash").is_some_and(|hash| {
-                        pod.workload.as_ref().is_some_and(|owner| format!("{}-{hash}", owner.name) == *name)
+                        pod.workload
+                            .as_ref()
+                            .is_some_and(|owner| format!("{}-{hash}", owner.name) == *name)
                     }),
-                    "Job" => pod.labels.get("job-name").is_some_and(|job| **job == **name),
+                    "Job" => pod
+                        .labels
+                        .get("job-name")
+                        .is_some_and(|job| **job == **name),
                     _ => false,
                 };
                 is_owner || is_generation
@@ -148,7 +189,10 @@ impl ContainerFilter {
         is_kind
             && is_state
             && self.include.is_match(&container.name)
-            && !self.exclude.iter().any(|regex| regex.is_match(&container.name))
+            && !self
+                .exclude
+                .iter()
+                .any(|regex| regex.is_match(&container.name))
     }
 }
 
@@ -180,17 +224,37 @@ mod tests {
 
     #[test]
     fn a_query_is_a_regex_or_a_resource() {
-        let web = pod("web-5d4-x2", json!({"pod-template-hash": "5d4"}), Some(("ReplicaSet", "web-5d4")));
+        let web = pod(
+            "web-5d4-x2",
+            json!({"pod-template-hash": "5d4"}),
+            Some(("ReplicaSet", "web-5d4")),
+        );
         assert!(selects("^web-", &web) && selects("5d4", &web) && !selects("^api", &web));
         assert!(selects("pod/web-5d4-x2", &web) && !selects("pod/web", &web));
-        assert!(selects("deploy/web", &web) && selects("Deployment/web", &web) && !selects("deploy/we", &web));
+        assert!(
+            selects("deploy/web", &web)
+                && selects("Deployment/web", &web)
+                && !selects("deploy/we", &web)
+        );
         assert!(selects("rs/web-5d4", &web) && !selects("rs/web-5d5", &web));
         assert!(selects("node/n1", &web) && !selects("node/n2", &web));
         assert!(!selects("sts/web", &web));
         let service = "svc/web".parse::<PodQuery>().unwrap();
         assert!(service.selects(&web, &[("pod-template-hash".into(), "5d4".into())]));
-        assert!(!service.selects(&web, &[]), "a service without selector selects nothing");
-        assert_eq!("thing/x".parse::<PodQuery>().unwrap_err().to_string().split(':').next().unwrap(), "`thing` is no kind to find pods by");
+        assert!(
+            !service.selects(&web, &[]),
+            "a service without selector selects nothing"
+        );
+        assert_eq!(
+            "thing/x"
+                .parse::<PodQuery>()
+                .unwrap_err()
+                .to_string()
+                .split(':')
+                .next()
+                .unwrap(),
+            "`thing` is no kind to find pods by"
+        );
         assert!("(".parse::<PodQuery>().is_err());
     }
 
@@ -198,12 +262,40 @@ mod tests {
     fn containers_are_chosen_by_name_kind_and_state() {
         let pod = pod("p", json!({}), None);
         let names = |filter: &ContainerFilter| -> Vec<String> {
-            pod.containers.iter().filter(|container| filter.selects(container)).map(|container| container.name.to_string()).collect()
+            pod.containers
+                .iter()
+                .filter(|container| filter.selects(container))
+                .map(|container| container.name.to_string())
+                .collect()
         };
-        let all = ContainerFilter { include: Regex::new(".*").unwrap(), exclude: vec![], states: vec![StateFilter::All], has_init: true, has_ephemeral: true };
+        let all = ContainerFilter {
+            include: Regex::new(".*").unwrap(),
+            exclude: vec![],
+            states: vec![StateFilter::All],
+            has_init: true,
+            has_ephemeral: true,
+        };
         assert_eq!(names(&all), ["setup", "main", "side"]);
-        assert_eq!(names(&ContainerFilter { has_init: false, ..all.clone() }), ["main", "side"]);
-        assert_eq!(names(&ContainerFilter { states: vec![StateFilter::Running], ..all.clone() }), ["main"]);
-        assert_eq!(names(&ContainerFilter { exclude: vec![Regex::new("^s").unwrap()], ..all }), ["main"]);
+        assert_eq!(
+            names(&ContainerFilter {
+                has_init: false,
+                ..all.clone()
+            }),
+            ["main", "side"]
+        );
+        assert_eq!(
+            names(&ContainerFilter {
+                states: vec![StateFilter::Running],
+                ..all.clone()
+            }),
+            ["main"]
+        );
+        assert_eq!(
+            names(&ContainerFilter {
+                exclude: vec![Regex::new("^s").unwrap()],
+                ..all
+            }),
+            ["main"]
+        );
     }
 }

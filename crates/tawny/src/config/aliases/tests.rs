@@ -65,7 +65,6 @@ fn each_alias_sets_its_key_kl_20_to_34() {
             "collect.batch_timeout",
             "5s",
         ),
-        ("KUBELOGS_SINCE", "15m", "collect.since", "15m"),
         (
             "KUBELOGS_EXCLUDE_NS",
             "a,b",
@@ -119,7 +118,6 @@ fn wrong_values_are_refused_loudly_kl_35() {
         ("KUBELOGS_MAX_STREAMS", "many"),
         ("KUBELOGS_BATCH_SIZE", "-1"),
         ("KUBELOGS_BATCH_TIMEOUT", "5"),
-        ("KUBELOGS_SINCE", "yesterday"),
         ("KUBELOGS_SHUTDOWN_TIMEOUT", "x"),
         ("KUBELOGS_STREAM_IDLE_TIMEOUT", "x"),
         ("KUBELOGS_LISTEN_ADDR", "nowhere"),
@@ -196,13 +194,15 @@ fn login_that_does_not_exist_is_refused_and_its_details_warned_of_kl_33_34() {
         ("KUBELOGS_SESSION_DURATION", "24h"),
         ("KUBELOGS_SESSION_SECURE", "true"),
         ("KUBELOGS_STREAM_BUFFER", "1000"),
+        ("KUBELOGS_SINCE", "15m"),
         ("DOCKER_HOST", "tcp://10.0.0.1:2375"),
     ])
     .unwrap();
     let warned: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
-    assert_eq!(warned.len(), 4, "{warned:?}");
+    assert_eq!(warned.len(), 5, "{warned:?}");
     for (warning, name) in warned.iter().zip([
         "DOCKER_HOST",
+        "KUBELOGS_SINCE",
         "KUBELOGS_STREAM_BUFFER",
         "KUBELOGS_SESSION_DURATION",
         "KUBELOGS_SESSION_SECURE",

@@ -1,0 +1,96 @@
+//! `tawny up`: everything in one process.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use tawny_collect::StoreSink;
+use tawny_runtime::{Registry, SharedClock, StopSignals, Supervisor, SystemClock, metrics};
+use tawny_server::Server;
+
+use super::{Context, Outcome, Run};
+use crate::{
+    collect::{self, CollectFlags},
+    config::{Flags, Loaded, env::Env, value::ALL_ADDRESSES},
+    serve::{self, ServeFlags},
+};
+
+/// Collects, stores and serves in one process; finds out by itself what runs the containers here.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    collect: Flags<CollectFlags>,
+    #[command(flatten)]
+    serve: Flags<ServeFlags>,
+}
+
+impl Run for Args {
+    const STOPS_IN_ORDER: bool = true;
+
+    async fn run(self, context: Context) -> Outcome {
+        let mut flags = self.collect.given();
+        flags.extend(self.serve.given());
+        let loaded = context.load_and_log(flags)?;
+        let signals = StopSignals::catch()?;
+        run(
+            &loaded,
+            &context.env,
+            Supervisor::default(),
+            signals,
+            |_http| {},
+        )
+        .await
+    }
+}
+
+/// Runs all of Tawny beside what the supervisor already holds; tells the HTTP address once it is bound.
+pub(super) async fn run(
+    loaded: &Loaded,
+    env: &Env,
+    mut supervisor: Supervisor,
+    signals: StopSignals,
+    on_bound: impl FnOnce(Option<SocketAddr>),
+) -> Outcome {
+    let config = &loaded.config;
+    let way = collect::choose(loaded, env)?;
+    let clock: SharedClock = Arc::new(SystemClock);
+    let mut registry = Registry::default();
+    metrics::register_process(&mut registry, env!("CARGO_PKG_VERSION"));
+    let store = serve::open_store(&config.store, Arc::clone(&clock), &mut registry).await?;
+    // On a laptop nobody else is to read along; in a pod the kubelet's probes come from outside.
+    let default_host = if env.in_cluster().is_some() {
+        ALL_ADDRESSES
+    } else {
+        IpAddr::from([127, 0, 0, 1])
+    };
+    let listeners = serve::bind(config, default_host).await?;
+    on_bound(
+        listeners
+            .http
+            .as_ref()
+            .and_then(|http| http.local_addr().ok()),
+    );
+    let limits = serve::limits(&config.limits, config.general.shutdown_timeout);
+    let server = Server::new(store.clone(), Arc::clone(&clock), limits, &mut registry);
+    collect::spawn(
+        &mut supervisor,
+        loaded,
+        env,
+        way,
+        Arc::new(StoreSink(store.clone())),
+        &mut registry,
+        Arc::clone(&clock),
+    )
+    .await?;
+    serve::spawn(
+        &mut supervisor,
+        server,
+        listeners,
+        registry,
+        store,
+        clock,
+        &config.store,
+    );
+    serve::run(supervisor, signals, config.general.shutdown_timeout).await
+}
