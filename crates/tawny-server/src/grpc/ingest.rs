@@ -12,9 +12,9 @@ use tawny_wire::{
     },
     push,
 };
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::{answer, code};
+use super::answer;
 use crate::{
     Error,
     metrics::{LineResult, Protocol},
@@ -91,6 +91,15 @@ async fn commit(shared: &Shared, request: pb::PushRequest) -> Result<pb::PushRes
     Ok(pb::PushResponse { answers })
 }
 
+/// A request that is too large only once unpacked is as hopeless as one that is too large packed, and tonic has two
+/// codes for them; an agent would take the other for a full disk and try again for ever.
+fn unreadable(status: Status) -> Status {
+    match status.code() {
+        Code::ResourceExhausted => Status::out_of_range(status.message()),
+        _ => status,
+    }
+}
+
 #[async_trait]
 impl IngestService for Ingest {
     type PushStream = Pin<Box<dyn Stream<Item = Result<pb::PushResponse, Status>> + Send>>;
@@ -117,16 +126,16 @@ impl IngestService for Ingest {
             let request = tokio::select! {
                 biased;
                 () = shared.stop.cancelled() => return Err(Error::Stopping.into()),
-                request = requests.message() => request?,
+                request = requests.message() => request.map_err(unreadable),
             };
-            let Some(request) = request else {
-                return Ok(None);
+            let answer = match request {
+                Ok(Some(request)) => commit(&shared, request).await.map_err(Status::from),
+                Ok(None) => return Ok(None),
+                Err(status) => Err(status),
             };
-            let committed = commit(&shared, request).await;
-            shared
-                .metrics
-                .ingest_request(Protocol::Tawny, code(&committed));
-            Ok(Some((committed?, (requests, shared))))
+            let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
+            shared.metrics.ingest_request(Protocol::Tawny, code);
+            Ok(Some((answer?, (requests, shared))))
         });
         Ok(Response::new(Box::pin(answers)))
     }

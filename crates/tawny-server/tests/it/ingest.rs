@@ -227,6 +227,39 @@ async fn malformed_batch_is_named_and_nothing_of_its_request_is_stored() {
 }
 
 #[tokio::test]
+async fn request_over_the_limit_is_out_of_range_packed_or_not() {
+    let limits = Limits {
+        max_message: tawny_model::ByteSize::kib(64),
+        ..Limits::default()
+    };
+    let mut fixture = Fixture::with(limits, |store| store).await;
+    let web = fixture::stream("shop", "web-1", "nginx");
+    for is_packed in [false, true] {
+        let mut client = client(&fixture).await;
+        if is_packed {
+            client = client.send_compressed(CompressionEncoding::Zstd);
+        }
+        let (requests, mut answers) = open(&mut client).await;
+        requests
+            .send(request(&[batch(&web, 0, 10_000)]))
+            .await
+            .unwrap();
+        let error = answers.next().await.unwrap().unwrap_err();
+        assert_eq!(error.code(), Code::OutOfRange);
+        assert!(
+            error.message().contains("65536 bytes"),
+            "{}",
+            error.message()
+        );
+    }
+    let metrics = fixture.get("/metrics").await.text;
+    assert!(
+        metrics.contains("tawny_ingest_requests_total{protocol=\"tawny\",code=\"out_of_range\"} 2"),
+        "{metrics}"
+    );
+}
+
+#[tokio::test]
 async fn slow_store_holds_the_sender_back() {
     let mut rigged = None;
     let fixture = Fixture::with(Limits::default(), |store| {

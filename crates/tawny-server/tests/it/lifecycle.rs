@@ -98,7 +98,7 @@ async fn store_that_cannot_be_written_is_not_ready_and_recovers_by_itself() {
 }
 
 #[tokio::test]
-async fn reflection_lists_the_services_in_both_versions_kl_10() {
+async fn reflection_lists_the_services_in_both_versions_kl_3_kl_10() {
     let fixture = Fixture::start().await;
     let channel = fixture.channel().await;
     let wanted = [
@@ -164,6 +164,34 @@ async fn reflection_lists_the_services_in_both_versions_kl_10() {
         answer,
         v1alpha::server_reflection_response::MessageResponse::FileDescriptorResponse(_)
     ));
+}
+
+#[tokio::test]
+async fn silent_http2_client_is_pinged_and_let_go_kl_10() {
+    const PING: u8 = 6;
+    let fixture = Fixture::start().await;
+    let mut socket = TcpStream::connect(fixture.grpc).await.unwrap();
+    socket
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .await
+        .unwrap();
+    tokio::time::pause();
+    let started = tokio::time::Instant::now();
+    let mut pinged_after = None;
+    // Frames: three bytes of length, one of kind, five of flags and stream. The end is a close or a reset.
+    let mut head = [0; 9];
+    while socket.read_exact(&mut head).await.is_ok() {
+        let len = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        socket
+            .read_exact(&mut vec![0; usize::try_from(len).unwrap()])
+            .await
+            .unwrap();
+        if head[3] == PING {
+            pinged_after.get_or_insert_with(|| started.elapsed());
+        }
+    }
+    assert_eq!(pinged_after.unwrap().as_secs(), 15);
+    assert_eq!(started.elapsed().as_secs(), 20);
 }
 
 #[tokio::test]
