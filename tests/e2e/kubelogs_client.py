@@ -84,7 +84,9 @@ def prove(client):
     assert numbers(query(limit=3)) == [99, 98, 97], "newest first by default"
     assert numbers(query(limit=3, order=1)) == [0, 1, 2], "order=1 is oldest first"
     assert numbers(query(limit=1000, order=1)) == list(range(100))
-    assert numbers(query(end_time_nanos=str(start + 5 * step), order=1)) == [0, 1, 2, 3, 4], "start inclusive, end exclusive"
+    assert numbers(query(end_time_nanos=str(start + 5 * step), order=1)) == [0, 1, 2, 3, 4], (
+        "start inclusive, end exclusive"
+    )
     assert numbers(query(search="timeout", order=1)) == list(range(0, 100, 10))
     assert all(number % 2 for number in numbers(query(namespace="prod")))
     assert numbers(query(pod="api-1", order=1, limit=2)) == [1, 4]

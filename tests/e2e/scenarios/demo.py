@@ -22,12 +22,18 @@ def demo(scene):
     wait_until(
         lambda: search("error OR timeout OR request", "--limit", "5"), 15, "tawny search finds a line of the demo"
     )
-    pods = wait_until(lambda: {e["pod"] for e in search("", "--limit", "1000")}, 15, "lines of pods")
-    check(len(pods) >= 3, f"a made-up cluster of {pods}")
+    pods = lambda: {entry["pod"] for entry in search("", "--limit", "1000")}
+    wait_until(lambda: len(pods()) >= 4, 15, "lines of four pods")
     check(demo.printed(r"(?s)tawny search.*tawny"), "the demo prints commands to try")
-    # Its commands are true: each one it prints runs.
-    for command in re.findall(r"^\s*(?:\$ )?(tawny search .*)$", demo.output(), re.M)[:3]:
-        check(
-            scene.tawny("search", *shlex.split(command, comments=True)[2:], ok=(0,)).stdout, f"nothing by `{command}`"
-        )
+    # Its commands are true: each search it prints finds something.
+    commands = re.findall(r"^\s*(?:\$ )?tawny (search .*)$", demo.output(), re.MULTILINE)
+    check(commands, f"the demo prints no search to try:\n{demo.output()}")
+    for number, command in enumerate(commands):
+        argv = shlex.split(command, comments=True)
+        if "--follow" not in argv:
+            check(scene.tawny(*argv).stdout, f"nothing by `{command}`")
+            continue
+        following = scene.program([scene.binary, *argv], scene.directory / f"follow-{number}.log")
+        following.printed(r"\w", 15)
+        check(following.popen.poll() is None, f"`{command}` ended: {following.output()}")
     check(demo.stop() == 0, f"the demo's exit code on SIGTERM:\n{demo.output()[-800:]}")

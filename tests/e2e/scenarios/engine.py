@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import pathlib
 import re
 import time
 
@@ -17,10 +18,10 @@ class Engine:
 
     def __init__(self, scene):
         self.socket = f"unix://{scene.directory}/d.sock"
-        at = scene.directory
+        self.directory = at = scene.directory
         argv = ["dockerd", "--host", self.socket, "--data-root", at / "data", "--exec-root", at / "exec"]
         argv += ["--pidfile", at / "d.pid", "--bridge", "none", "--iptables=false"]
-        self.daemon = Program(argv, at / "dockerd.log")
+        self.daemon = Program(argv, at / "dockerd.txt")
         scene.cleanups.append(self.down)
         wait_until(lambda: self.docker("version"), 40, "dockerd answers")
         self.docker("import", busybox_root(at), "bb:1")
@@ -35,10 +36,14 @@ class Engine:
 
     def down(self):
         with contextlib.suppress(Exception):
-            containers = self.docker("ps", "-aq").split()
-            if containers:
-                self.docker("rm", "-f", *containers)
+            for name in self.docker("ps", "-a", "--format", "{{.Names}}").split():
+                told = run("docker", "-H", self.socket, "logs", "--tail", "25", name)
+                (self.directory / f"container-{name}.log").write_text(told.stdout + told.stderr)
+                self.docker("rm", "-f", name)
         self.daemon.end()
+        mounts = (line.split()[1] for line in pathlib.Path("/proc/mounts").read_text().splitlines())
+        for mount in sorted((mount for mount in mounts if mount.startswith(f"{self.directory}/")), reverse=True):
+            run("umount", "-l", mount)
 
 
 @scenario(ENGINE)
