@@ -2,14 +2,15 @@
 
 use std::{
     hash::{BuildHasher as _, Hasher as _, RandomState},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
 use tawny_collect::{
-    ApiSettings, ApiSource, DeliverSettings, Deliverer, FileSource, FilesSettings, Intake,
-    IntakeParts, KubeMetadata, Metadata, Metrics, NoMetadata, Selection, SelectionConfig, Sink,
-    Source, SourceKind,
+    ApiSettings, ApiSource, DeliverSettings, Deliverer, DockerSettings, DockerSource, FileSource,
+    FilesSettings, Intake, IntakeParts, KubeMetadata, Metadata, Metrics, NoMetadata, OwnContainer,
+    Selection, SelectionConfig, Sink, Source, SourceKind,
     detect::{self, Because, Detected, Runtime},
     selection::OwnPod,
 };
@@ -110,7 +111,7 @@ pub(crate) async fn spawn(
     let metrics = Arc::new(Metrics::default());
     metrics.register(registry);
     let (source, metadata) = match way.source {
-        SourceKind::Docker => docker_source(loaded, env, way.runtime)?,
+        SourceKind::Docker => docker_source(loaded, env, way.runtime),
         SourceKind::Files | SourceKind::Api => {
             kubernetes_source(supervisor, loaded, env, way.source, registry, &clock).await?
         }
@@ -314,15 +315,34 @@ fn max_line_bytes(collect: &CollectConfig) -> usize {
     usize::try_from(collect.max_line.as_bytes()).unwrap_or(usize::MAX)
 }
 
-fn docker_source(
-    _loaded: &Loaded,
-    _env: &Env,
-    runtime: Runtime,
-) -> Result<SourceAndMetadata, Failure> {
-    Err(Failure::new(
-        Exit::Usage,
-        anyhow::anyhow!("{runtime} cannot be read yet"),
-    ))
+fn docker_source(loaded: &Loaded, env: &Env, runtime: Runtime) -> SourceAndMetadata {
+    let collect = &loaded.config.collect;
+    let probes = loaded.probes(env);
+    let socket = match runtime {
+        Runtime::Podman => {
+            let is_there = |socket: &&PathBuf| socket.exists();
+            let sockets = &probes.podman_sockets;
+            sockets.iter().find(is_there).or(sockets.last())
+        }
+        Runtime::Docker | Runtime::Kubernetes => Some(&probes.docker_socket),
+    };
+    let settings = DockerSettings {
+        max_line_bytes: max_line_bytes(collect),
+        idle_reconnect: collect.idle_timeout.max(Duration::from_secs(1)),
+        ..DockerSettings::new(socket.cloned().unwrap_or_default())
+    };
+    // Outside of a container they say nothing of one.
+    let [cgroup, mounts] = ["/proc/self/cgroup", "/proc/self/mountinfo"]
+        .map(|path| std::fs::read_to_string(path).unwrap_or_default());
+    let own = OwnContainer::find(
+        collect.self_pod.as_deref().unwrap_or_default(),
+        &cgroup,
+        &mounts,
+    );
+    (
+        Box::new(DockerSource::new(settings, own)),
+        Arc::new(NoMetadata::default()),
+    )
 }
 
 #[cfg(test)]
