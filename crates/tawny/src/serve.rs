@@ -6,7 +6,7 @@ use tawny_runtime::{
     CancellationToken, OnExit, Outcome as Stopped, Registry, SharedClock, Stage, StopSignals,
     Supervisor,
 };
-use tawny_server::{Limits, Listeners, Server};
+use tawny_server::{Limits, Listeners, Readiness, Server};
 use tawny_store::{LogStore, Retention, SqliteConfig, SqliteStore};
 use tokio::net::TcpListener;
 
@@ -43,18 +43,24 @@ pub(crate) async fn open_store(
 /// A port alone means `default_host`.
 pub(crate) async fn bind(config: &Config, default_host: IpAddr) -> Result<Listeners, Failure> {
     let grpc = bind_one("grpc.listen", "--grpc", config.grpc.listen, default_host).await?;
-    let http = match config.http.enabled {
-        true => Some(bind_one("http.listen", "--http", config.http.listen, default_host).await?),
-        false => None,
-    };
     note(&format!("grpc listening on {}", grpc.local_addr()?));
-    if let Some(http) = &http {
-        note(&format!("http listening on http://{}", http.local_addr()?));
-    }
     Ok(Listeners {
         grpc: Some(grpc),
-        http,
+        http: bind_http(config, default_host).await?,
     })
+}
+
+/// Binds the HTTP listener and says where it listens; `None` when there is to be none.
+pub(crate) async fn bind_http(
+    config: &Config,
+    default_host: IpAddr,
+) -> Result<Option<TcpListener>, Failure> {
+    if !config.http.enabled {
+        return Ok(None);
+    }
+    let http = bind_one("http.listen", "--http", config.http.listen, default_host).await?;
+    note(&format!("http listening on http://{}", http.local_addr()?));
+    Ok(Some(http))
 }
 
 async fn bind_one(
@@ -95,13 +101,8 @@ pub(crate) fn spawn(
     clock: SharedClock,
     config: &StoreConfig,
 ) {
-    let readiness = server.readiness();
-    let stopping = supervisor.stopping();
-    supervisor.spawn("readiness", Stage::Serve, OnExit::Record, |_| async move {
-        stopping.cancelled().await;
-        readiness.stopping();
-        Ok::<(), Infallible>(())
-    });
+    spawn_readiness(supervisor, server.readiness());
+    spawn_retention(supervisor, store, clock, config);
     supervisor.spawn(
         "server",
         Stage::Serve,
@@ -111,6 +112,25 @@ pub(crate) fn spawn(
             Ok::<(), Infallible>(())
         },
     );
+}
+
+/// Turns unready as soon as stopping begins, before anything stops.
+pub(crate) fn spawn_readiness(supervisor: &mut Supervisor, readiness: Readiness) {
+    let stopping = supervisor.stopping();
+    supervisor.spawn("readiness", Stage::Serve, OnExit::Record, |_| async move {
+        stopping.cancelled().await;
+        readiness.stopping();
+        Ok::<(), Infallible>(())
+    });
+}
+
+/// Keeps the store within its limits, if it has any.
+pub(crate) fn spawn_retention(
+    supervisor: &mut Supervisor,
+    store: Arc<dyn LogStore>,
+    clock: SharedClock,
+    config: &StoreConfig,
+) {
     let retention = retention(config);
     if retention != Retention::default() {
         supervisor.spawn("retention", Stage::Process, OnExit::StopProcess, |stop| {

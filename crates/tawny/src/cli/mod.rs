@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand, and one line in the list below.
 
+mod agent;
 mod completion;
 mod config;
 mod demo;
@@ -65,6 +66,7 @@ macro_rules! subcommands {
 subcommands! {
     Demo(demo),
     Up(up),
+    Agent(agent),
     Server(server),
     Search(search),
     Tail(tail),

@@ -1,0 +1,312 @@
+//! `tawny up`: from log files to a search, and every way it refuses to start.
+
+use std::{fs, os::unix::net::UnixListener};
+
+use crate::program::{Home, Running, write};
+
+const LISTEN: [&str; 4] = ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"];
+
+/// Starts `up` on the pod logs in `pods`; answers it with its URL.
+fn up(home: &Home, more: &[&str]) -> (Running, String) {
+    let mut args = vec!["up", "--source", "files", "--pod-logs-root", "pods"];
+    args.extend(LISTEN);
+    args.extend(more);
+    let mut running = home.start(&args);
+    let url = running.wait_for("http listening on ");
+    (running, url)
+}
+
+fn write_logs(home: &Home, n: usize) {
+    home.run(&[
+        "loadgen",
+        "--files",
+        "pods",
+        "--lines",
+        &n.to_string(),
+        "--rate",
+        "0",
+    ])
+    .exits(0);
+}
+
+/// Waits until the store holds `n` lines.
+#[track_caller]
+fn wait_for_lines(home: &Home, url: &str, n: usize) {
+    let deadline = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap() + crate::program::PATIENCE;
+    loop {
+        let found = home.run(&["search", "--server", url, "--limit", "0", "-o", "json"]);
+        let n_found = found.out.lines().count();
+        if n_found == n {
+            return;
+        }
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+        assert!(
+            n_found < n && now < deadline,
+            "{n_found} of {n} lines: {}",
+            found.err
+        );
+    }
+}
+
+#[test]
+fn log_files_are_collected_once_over_restarts_kl_1() {
+    let home = Home::new();
+    write_logs(&home, 1_000);
+    let (running, url) = up(&home, &[]);
+    wait_for_lines(&home, &url, 1_000);
+    running.signal("TERM");
+    let (status, said) = running.wait();
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(said.contains("runtime chosen"), "SX-7: {said}");
+
+    let (running, url) = up(&home, &["--log-format", "json"]);
+    wait_for_lines(&home, &url, 1_000);
+    running.signal("KILL");
+    running.wait();
+
+    let (_running, url) = up(&home, &[]);
+    wait_for_lines(&home, &url, 1_000);
+}
+
+#[test]
+fn agent_sends_to_a_server_and_survives_its_restart_kl_2() {
+    let home = Home::new();
+    write_logs(&home, 700);
+    let server = home.server();
+    let agent = |server: &str| {
+        let mut agent = home.start(&[
+            "agent",
+            "--server",
+            server,
+            "--source",
+            "files",
+            "--pod-logs-root",
+            "pods",
+            "--http",
+            "127.0.0.1:0",
+            "--node-name",
+            "n1",
+        ]);
+        let url = agent.wait_for("http listening on ");
+        (agent, url)
+    };
+    let (running, probes) = agent(&server.grpc);
+    wait_for_lines(&home, &server.http, 700);
+    let found = home.run(&["search", "--server", &probes]).exits(3);
+    assert!(
+        found.err.contains("there is nothing at"),
+        "only probes are there: {}",
+        found.err
+    );
+
+    let (grpc, http) = (server.grpc.clone(), server.http.clone());
+    drop(server);
+    let _server = home.start(&[
+        "server",
+        "--grpc",
+        &grpc,
+        "--http",
+        http.trim_start_matches("http://"),
+        "--db",
+        "t.db",
+    ]);
+    write_logs(&home, 300);
+    wait_for_lines(&home, &http, 1_000);
+
+    running.signal("TERM");
+    let (status, said) = running.wait();
+    assert_eq!(status.code(), Some(0), "{said}");
+    let (_running, _) = agent(&format!("http://{grpc}"));
+    wait_for_lines(&home, &http, 1_000);
+}
+
+#[test]
+fn agent_without_a_server_keeps_lines_in_a_local_store_kl_21() {
+    let home = Home::new();
+    write_logs(&home, 50);
+    let mut agent = home.start(&[
+        "agent",
+        "--source",
+        "files",
+        "--pod-logs-root",
+        "pods",
+        "--db",
+        "t.db",
+    ]);
+    agent.wait_for("no server is named; keeping the lines here");
+    agent.wait_for("collected");
+    agent.signal("TERM");
+    let (status, said) = agent.wait();
+    assert_eq!(status.code(), Some(0), "{said}");
+    let server = home.server();
+    wait_for_lines(&home, &server.http, 50);
+}
+
+#[test]
+fn agent_with_an_address_that_is_none_is_refused() {
+    let home = Home::new();
+    home.run(&["agent", "--source", "files", "--server", "tawny-server"])
+        .exits(2)
+        .says("server address `tawny-server` names no port");
+}
+
+#[test]
+fn exclusions_hold_for_files() {
+    let home = Home::new();
+    write_logs(&home, 500);
+    let namespaces: Vec<String> = fs::read_dir(home.dir.path().join("pods"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .map(|name| name.split('_').next().unwrap().to_owned())
+        .collect();
+    let (first, rest) = namespaces.split_first().unwrap();
+    let other = rest.iter().find(|name| *name != first).unwrap();
+    let (_running, url) = up(
+        &home,
+        &[
+            "--namespace",
+            first,
+            "-n",
+            other,
+            "--exclude-namespace",
+            other,
+        ],
+    );
+    let search = |namespace: &str| {
+        home.run(&["search", "--server", &url, "-q", "-n", namespace])
+            .code
+    };
+    while search(first) != Some(0) {}
+    assert_eq!(search(other), Some(1));
+}
+
+#[test]
+fn no_runtime_is_told_with_all_that_was_looked_for_sx_4() {
+    let home = Home::new();
+    let file = write(&home, "docker.sock", "");
+    let nowhere = home.path("nowhere.sock");
+    home.run(&["up", "--docker-socket", &file, "--podman-socket", &nowhere])
+        .exits(2)
+        .says("no runtime detected: set STRIXLOG_ENV=docker or STRIXLOG_ENV=kubernetes")
+        .says(&format!("docker socket {file} (is no socket)"))
+        .says(&format!("podman socket {nowhere} (not there)"))
+        .says(".kube/config (not there)");
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused() {
+    let home = Home::new();
+    home.run(&["up", "--runtime", "docker", "--source", "files"])
+        .exits(2)
+        .says("--source files does not go with runtime docker");
+    home.run(&["up", "--runtime", "kubernetes", "--source", "docker"])
+        .exits(2)
+        .says("--source docker does not go with runtime kubernetes");
+    home.run(&["up", "--runtime", "nomad"])
+        .exits(2)
+        .says("possible values: auto, kubernetes, docker, podman");
+}
+
+#[test]
+fn settings_that_cannot_be_used_are_refused() {
+    let home = Home::new();
+    fs::create_dir(home.dir.path().join("pods")).unwrap();
+    let up = |more: &[&str]| {
+        let mut args = vec!["up", "--source", "files", "--pod-logs-root", "pods"];
+        args.extend(LISTEN);
+        args.extend(more);
+        home.run(&args)
+    };
+    up(&["--selector", "app in"])
+        .exits(2)
+        .says("selector `app in`");
+    up(&["--include-container", "("])
+        .exits(2)
+        .says("`(` is no regular expression");
+    home.run(&[
+        "up",
+        "--source",
+        "files",
+        "--pod-logs-root",
+        "missing",
+        LISTEN[0],
+        LISTEN[1],
+        LISTEN[2],
+        LISTEN[3],
+    ])
+    .exits(3)
+    .says("cannot list missing");
+}
+
+#[test]
+fn kubeconfig_that_is_missing_or_broken_is_told_with_its_path() {
+    let home = Home::new();
+    let api = |more: &[&str]| {
+        let mut args = vec!["up", "--source", "api"];
+        args.extend(LISTEN);
+        args.extend(more);
+        home.run(&args)
+    };
+    api(&[])
+        .exits(3)
+        .says("no kubeconfig: ")
+        .says("name one with --kubeconfig");
+    let broken = write(&home, "broken.yaml", "clusters: [");
+    api(&["--kubeconfig", &broken]).exits(3).says(&broken);
+    let empty = write(&home, "empty.yaml", "apiVersion: v1\nkind: Config\n");
+    api(&["--kubeconfig", &empty])
+        .exits(3)
+        .says("has no current context");
+    api(&["--kubeconfig", &empty, "--context", "prod"])
+        .exits(3)
+        .says("has no context `prod`");
+}
+
+#[test]
+fn doctor_tells_what_is_missing_and_how_to_mend_it() {
+    let home = Home::new();
+    let nowhere = home.path("nowhere.sock");
+    let examined = home
+        .run(&[
+            "doctor",
+            "--docker-socket",
+            &nowhere,
+            "--podman-socket",
+            &nowhere,
+        ])
+        .exits(3)
+        .out;
+    assert!(
+        examined.contains("FAIL  runtime        no runtime detected"),
+        "{examined}"
+    );
+    assert!(
+        examined.contains("ok    store          tawny.db can be written"),
+        "{examined}"
+    );
+
+    let socket = home.path("docker.sock");
+    let _engine = UnixListener::bind(&socket).unwrap();
+    let found = home
+        .run(&["doctor", "-o", "json", "--docker-socket", &socket])
+        .exits(0)
+        .out;
+    let found: serde_json::Value = serde_json::from_str(&found).unwrap();
+    let engine = found
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|f| f["topic"] == "engine")
+        .unwrap();
+    assert_eq!(engine["grade"], "ok");
+
+    // A server that somebody named must be there.
+    home.run(&[
+        "doctor",
+        "--docker-socket",
+        &socket,
+        "--server",
+        "127.0.0.1:1",
+    ])
+    .exits(3);
+}
