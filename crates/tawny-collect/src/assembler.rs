@@ -151,6 +151,12 @@ impl StreamAssembler {
         now: Timestamp,
         scratch: &mut LineScratch,
     ) {
+        let n_nuls = line.iter().take_while(|byte| **byte == 0).count();
+        let (line, len_bytes) = (&line[n_nuls..], len_bytes - n_nuls as u64);
+        if n_nuls > 0 {
+            // Blocks a crashed node had allocated and not written.
+            self.gap(GapReason::Unreadable, n_nuls as u64);
+        }
         let LineScratch {
             docker,
             joined,

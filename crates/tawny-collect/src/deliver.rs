@@ -293,7 +293,7 @@ impl Deliverer {
                 let dropped_bytes = dropped.iter().map(|held| held.bytes).sum::<usize>();
                 self.shared.sub_queued(dropped.len(), dropped_bytes);
                 self.shared.metrics.queue_bytes.dec_by(dropped_bytes as u64);
-                self.shared.refusals.notify_waiters();
+                self.shared.refusals.send_modify(|n| *n += 1);
             }
             let mut pending = lane.lock();
             if pending.batches.is_empty() {

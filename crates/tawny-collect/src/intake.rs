@@ -15,7 +15,7 @@ use std::{
 
 use tawny_model::{Batch, Position, Remedy, StreamEnd, StreamId, WriterId};
 use tawny_runtime::{Backoff, SharedClock};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::{Error, Metadata, Selection, Sink, metrics::SharedMetrics};
 
@@ -51,7 +51,7 @@ pub(crate) struct Shared {
     /// Something became ready for the deliverer.
     pub(crate) work: Notify,
     /// Some lane was refused.
-    pub(crate) refusals: Notify,
+    pub(crate) refusals: watch::Sender<u64>,
 }
 
 /// Everything an [`Intake`] is made of.
@@ -98,7 +98,7 @@ impl Intake {
                 n_queued: AtomicUsize::new(0),
                 queued_bytes: AtomicUsize::new(0),
                 work: Notify::new(),
-                refusals: Notify::new(),
+                refusals: watch::Sender::new(0),
             }),
         }
     }
@@ -169,9 +169,9 @@ impl Intake {
             .collect())
     }
 
-    /// Waits until some lane is refused; each source that has many lanes then looks at all of its own.
-    pub async fn any_refused(&self) {
-        self.shared.refusals.notified().await;
+    /// Counts refused lanes, of all sources; one that has many lanes looks at all of its own when the number changes.
+    pub fn refusals(&self) -> watch::Receiver<u64> {
+        self.shared.refusals.subscribe()
     }
 }
 
