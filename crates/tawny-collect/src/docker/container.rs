@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::{
     DockerSettings, EngineError, OwnContainer, RETRY_FIRST, RETRY_LONGEST,
     engine::{Answer, Engine, Inspected},
-    frames::{LogDecoder, Part},
+    frames::{LogDecoder, Part, Pieces},
     own::COMPOSE_SERVICE,
 };
 use crate::{Error, Facts, Intake, PodFacts, Refusal, Subject, feed::Feed};
@@ -84,7 +84,7 @@ impl Reader {
                     let is_running = container.state.running;
                     let left = self.connect(feed, &container, is_running).await?;
                     if matches!(left, Left::End) && !is_running {
-                        return feed.finish().await;
+                        return Ok(());
                     }
                     left
                 }
@@ -178,7 +178,12 @@ impl Reader {
             Err(error) => return Ok(Left::Failed(error)),
         };
         let settings = &self.context.settings;
-        let mut decoder = LogDecoder::new(container.config.tty, settings.max_line_bytes);
+        let pieces = if log.is_podman() {
+            Pieces::Any
+        } else {
+            Pieces::Full
+        };
+        let mut decoder = LogDecoder::new(container.config.tty, pieces, settings.max_line_bytes);
         let mut idle_since = Instant::now();
         loop {
             let due = feed.due();
@@ -195,11 +200,10 @@ impl Reader {
                 bytes = log.bytes() => {
                     let bytes = match bytes {
                         Ok(Some(bytes)) => bytes,
+                        // The container has ended: what is open is whole, and the next run begins a new line.
                         Ok(None) => {
-                            if !follow {
-                                decoder.finish(|part| take(feed, part, &mut None));
-                            }
-                            feed.flush().await?;
+                            decoder.finish(|part| take(feed, part, &mut None));
+                            feed.finish().await?;
                             return Ok(Left::End);
                         }
                         Err(error) => {

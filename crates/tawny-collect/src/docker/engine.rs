@@ -151,6 +151,7 @@ pub(crate) struct Actor {
 pub(crate) struct Answer {
     body: Incoming,
     connection: Option<Connection>,
+    is_podman: bool,
 }
 
 type Connection = Pin<Box<http1::Connection<TokioIo<UnixStream>, Empty<Bytes>>>>;
@@ -249,7 +250,12 @@ impl Engine {
         .await
         .map_err(broken)?;
         let code = response.status().as_u16();
+        let server = response
+            .headers()
+            .get("server")
+            .map(|server| server.as_bytes());
         let answer = Answer {
+            is_podman: server.is_some_and(|server| server.starts_with(b"Libpod")),
             body: response.into_body(),
             connection: is_open.then_some(connection),
         };
@@ -285,6 +291,11 @@ fn refusal(text: &[u8]) -> String {
 }
 
 impl Answer {
+    /// Whether Podman answers, which keeps logs in another way than Docker.
+    pub(crate) fn is_podman(&self) -> bool {
+        self.is_podman
+    }
+
     /// The next bytes; `None` at the end.
     ///
     /// CANCEL-SAFE: bytes are either returned or still to come.

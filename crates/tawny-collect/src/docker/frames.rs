@@ -7,10 +7,23 @@ use crate::stamped::{LineBuffer, StampedLine};
 /// Bytes before each frame (SX-25): output, three zeros, payload length as big-endian u32.
 const HEADER_BYTES: usize = 8;
 
+/// Bytes of a full piece of a long line in Docker's log drivers. Source: `defaultBufSize` in `daemon/logger/copier.go`.
+const DOCKER_PIECE_BYTES: u64 = 16_384;
+
+/// What a piece without a newline means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pieces {
+    /// Docker gathers a line until it is whole or fills a piece: a shorter one is the last of a run, and goes on nowhere.
+    Full,
+    /// Podman logs what was written so far, of any length.
+    Any,
+}
+
 /// Takes a log stream apart, however its bytes are cut.
 #[derive(Debug)]
 pub(crate) struct LogDecoder {
     lines: LineBuffer,
+    pieces: Pieces,
     framing: Framing,
 }
 
@@ -46,7 +59,7 @@ pub(crate) enum Part<'a> {
 pub(crate) struct BadFrame;
 
 impl LogDecoder {
-    pub(crate) fn new(has_terminal: bool, max_line_bytes: usize) -> Self {
+    pub(crate) fn new(has_terminal: bool, pieces: Pieces, max_line_bytes: usize) -> Self {
         let framing = if has_terminal {
             Framing::Raw
         } else {
@@ -54,6 +67,7 @@ impl LogDecoder {
         };
         Self {
             lines: LineBuffer::new(max_line_bytes),
+            pieces,
             framing,
         }
     }
@@ -89,10 +103,14 @@ impl LogDecoder {
                     let (output, is_over) = (*output, *left == 0);
                     if is_whole || is_over {
                         let line = self.lines.line(false, is_whole);
+                        let is_partial = !is_whole
+                            && (self.pieces == Pieces::Any
+                                || line.content.len() as u64 + line.cut_bytes
+                                    >= DOCKER_PIECE_BYTES);
                         match output {
                             Some(output) => each(Part::Line {
                                 output,
-                                is_partial: !is_whole,
+                                is_partial,
                                 line,
                             }),
                             None => each(Part::Failure(line.content)),
@@ -108,7 +126,7 @@ impl LogDecoder {
         Ok(())
     }
 
-    /// Hands on a last line without a newline, at the end of the log of a container with a terminal.
+    /// Hands on a last line without a newline, once a container with a terminal has ended.
     pub(crate) fn finish(&mut self, mut each: impl FnMut(Part<'_>)) {
         if matches!(self.framing, Framing::Raw) && !self.lines.is_empty() {
             self.raw_line(false, &mut each);
@@ -165,8 +183,13 @@ mod tests {
         frame
     }
 
-    fn decode(bytes: &[u8], chunk: usize, has_terminal: bool) -> Result<Vec<String>, BadFrame> {
-        let mut decoder = LogDecoder::new(has_terminal, 100_000);
+    fn decode(
+        bytes: &[u8],
+        chunk: usize,
+        has_terminal: bool,
+        pieces: Pieces,
+    ) -> Result<Vec<String>, BadFrame> {
+        let mut decoder = LogDecoder::new(has_terminal, pieces, 100_000);
         let mut parts = Vec::new();
         let mut keep = |part: Part<'_>| {
             parts.push(match part {
@@ -203,7 +226,7 @@ mod tests {
         .concat();
         for chunk in [1, 3, 1000] {
             assert_eq!(
-                decode(&stream, chunk, false).unwrap(),
+                decode(&stream, chunk, false, Pieces::Any).unwrap(),
                 [
                     "stdout out",
                     "stderr err",
@@ -216,12 +239,31 @@ mod tests {
     }
 
     #[test]
+    fn last_words_without_a_newline_do_not_run_into_the_next_run_of_docker() {
+        let long = "x".repeat(16_384);
+        let stream = [
+            frame(1, &format!("{STAMP} dying")),
+            frame(1, &format!("{STAMP} start\n")),
+            frame(1, &format!("{STAMP} {long}")),
+            frame(1, &format!("{STAMP} rest\n")),
+        ]
+        .concat();
+        let expected = [
+            "stdout dying",
+            "stdout start",
+            &format!("stdout+ {long}"),
+            "stdout rest",
+        ];
+        assert_eq!(decode(&stream, 100, false, Pieces::Full).unwrap(), expected);
+    }
+
+    #[test]
     fn terminal_stream_has_no_frames() {
         // SX-26
         let long = "x".repeat(16_384);
         let stream = format!("{STAMP} hello\r\n{STAMP} {long}{STAMP} rest\r\n{STAMP} open");
         assert_eq!(
-            decode(stream.as_bytes(), 7, true).unwrap(),
+            decode(stream.as_bytes(), 7, true, Pieces::Full).unwrap(),
             [
                 "stdout hello".to_owned(),
                 format!("stdout {long}rest"),
@@ -232,9 +274,12 @@ mod tests {
 
     #[test]
     fn unknown_frame_is_refused() {
-        assert_eq!(decode(&frame(7, "x"), 100, false), Err(BadFrame));
         assert_eq!(
-            decode(b"2016-10-06T00:17:09Z raw", 100, false),
+            decode(&frame(7, "x"), 100, false, Pieces::Full),
+            Err(BadFrame)
+        );
+        assert_eq!(
+            decode(b"2016-10-06T00:17:09Z raw", 100, false, Pieces::Full),
             Err(BadFrame)
         );
     }
@@ -242,8 +287,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..200), chunk in 1usize..40, has_terminal: bool) {
-            let whole = decode(&bytes, 1000, has_terminal);
-            prop_assert_eq!(decode(&bytes, chunk, has_terminal), whole);
+            let whole = decode(&bytes, 1000, has_terminal, Pieces::Full);
+            prop_assert_eq!(decode(&bytes, chunk, has_terminal, Pieces::Full), whole);
         }
     }
 }

@@ -361,12 +361,13 @@ async fn containers_of_all_kinds_are_read_and_described() {
         },
     );
     engine.write("c1", 0, "hello\n");
+    let piece = "p".repeat(16_384);
     engine.change(|world| {
         let log = &mut world.containers.get_mut("c1").unwrap().log;
         log.push((
             EPOCH_SECS * 1_000_000_000 + 1,
             Output::Stderr,
-            "first piece, ".to_owned(),
+            piece.clone(),
         ));
         log.push((
             EPOCH_SECS * 1_000_000_000 + 2,
@@ -395,7 +396,7 @@ async fn containers_of_all_kinds_are_read_and_described() {
             texts,
             [
                 "shop/shop-web-1/web hello",
-                "shop/shop-web-1/web first piece, second piece",
+                &format!("shop/shop-web-1/web {piece}second piece"),
                 "docker/shell/shell prompt",
                 "docker/batch/batch result",
             ]
