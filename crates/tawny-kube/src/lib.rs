@@ -8,6 +8,7 @@ pub mod error;
 pub mod facts;
 pub mod logs;
 pub mod metrics;
+mod patience;
 pub mod pods;
 
 pub use access::{Access, Permit, Verdict};

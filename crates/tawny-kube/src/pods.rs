@@ -16,16 +16,13 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{
     Api,
     core::{DeserializeGuard, PartialObjectMeta},
-    runtime::{
-        WatchStreamExt as _,
-        watcher::{self, Event},
-    },
+    runtime::watcher::{self, Event},
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 use tawny_runtime::{CancellationToken, SharedClock};
 use tokio::sync::watch;
 
-use crate::{Cluster, Error, KubeMetrics, PodFacts, facts::shared, pod_facts};
+use crate::{Cluster, Error, KubeMetrics, PodFacts, facts::shared, patience::patient, pod_facts};
 
 /// Which pods to watch. Empty lists and `None` do not restrict.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -321,11 +318,12 @@ impl PodWatch {
     /// Never today; the type leaves room for a watch that cannot go on.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let mut namespaces = self.namespaces();
+        let mut refused = None;
         if self.scope.namespace_labels {
             // Before the first pod, so that one in an excluded namespace is never taken for one that is not.
             let first_list = async {
                 while let Some(event) = namespaces.next().await {
-                    if !self.handle_namespace(event) {
+                    if !self.handle_namespace(event, &mut refused) {
                         break;
                     }
                 }
@@ -337,7 +335,8 @@ impl PodWatch {
         }
         let mut events = SelectAll::new();
         for (watch, api) in self.apis().into_iter().enumerate() {
-            let stream = kube::runtime::watcher(api, self.config()).default_backoff();
+            let seed = self.clock.now().as_nanos().unsigned_abs() ^ watch as u64;
+            let stream = patient(kube::runtime::watcher(api, self.config()), seed);
             events.push(stream.map(move |event| (watch, event)).boxed());
         }
         let mut relists: Vec<Relist> = (0..events.len()).map(|_| Relist::default()).collect();
@@ -353,7 +352,7 @@ impl PodWatch {
                     Err(error) => self.report(error, &mut relists[watch]),
                 },
                 Some(event) = namespaces.next() => {
-                    self.handle_namespace(event);
+                    self.handle_namespace(event, &mut refused);
                 }
             }
         }
@@ -365,13 +364,20 @@ impl PodWatch {
             return stream::pending().boxed();
         }
         let api: Api<PartialNamespace> = Api::all(self.cluster.client().clone());
-        kube::runtime::watcher(api, watcher::Config::default())
-            .default_backoff()
-            .boxed()
+        let seed = self.clock.now().as_nanos().unsigned_abs();
+        patient(
+            kube::runtime::watcher(api, watcher::Config::default()),
+            seed,
+        )
+        .boxed()
     }
 
-    /// Whether more of the first list is to come.
-    fn handle_namespace(&self, event: watcher::Result<Event<PartialNamespace>>) -> bool {
+    /// Whether more of the first list is to come. `refused` is the kind of failure told last.
+    fn handle_namespace(
+        &self,
+        event: watcher::Result<Event<PartialNamespace>>,
+        refused: &mut Option<&'static str>,
+    ) -> bool {
         match event {
             Ok(Event::Apply(namespace) | Event::InitApply(namespace)) => {
                 if let Some(name) = namespace.metadata.name {
@@ -381,10 +387,17 @@ impl PodWatch {
                 true
             }
             Ok(Event::Init | Event::Delete(_)) => true,
-            Ok(Event::InitDone) => false,
+            Ok(Event::InitDone) => {
+                *refused = None;
+                false
+            }
             Err(error) => {
                 let error = self.error(error);
-                tracing::warn!(%error, "namespaces cannot be watched; their labels count as unset");
+                if refused.replace(error.kind()) == Some(error.kind()) {
+                    tracing::debug!(%error, "namespaces still cannot be watched");
+                } else {
+                    tracing::warn!(%error, "namespaces cannot be watched; their labels count as unset");
+                }
                 false
             }
         }

@@ -379,3 +379,23 @@ async fn pods_are_watched_although_namespaces_may_not_be() {
     };
     run(cluster, scope).directory.synced().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_is_refused_for_ever_asks_less_and_less_often() {
+    let n_asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&n_asked);
+    let cluster = fake(move |_| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        async {
+            json_body(
+                403,
+                &json!({"kind": "Status", "status": "Failure", "code": 403, "reason": "Forbidden", "message": "no"}),
+            )
+        }
+    });
+    let _running = run(cluster, PodScope::default());
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    // 0.8 s doubling to 30 s, halved at most by jitter: some 40 lists in ten minutes. kube's own backoff makes 500.
+    let n_asked = n_asked.load(Ordering::Relaxed);
+    assert!((15..=60).contains(&n_asked), "{n_asked}");
+}
