@@ -117,7 +117,11 @@ class Scene:
             self.new_namespace(self.namespace)
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, failure, *_):
+        if failure and self.scenario.needs in (API, NODE):
+            pods = self.kubectl("get", "pods", "-o", "wide", ok=None)
+            logs = [self.kubectl("logs", "collector", "--tail=25", *args, ok=None) for args in ((), ("--previous",))]
+            (self.directory / "pods.log").write_text("\n".join([pods, *logs]))
         for program in self.programs:
             program.end()
         for cleanup in reversed(self.cleanups):

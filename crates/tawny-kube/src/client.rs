@@ -185,6 +185,8 @@ impl InCluster {
         config.auth_info.token_file =
             Some(self.service_account.join("token").display().to_string());
         config.root_cert_file = Some(ca_file);
+        // Present but empty, as the file decides: without it kube wants the system's roots, which a bare image lacks.
+        config.root_cert = Some(Vec::new());
         Ok(config)
     }
 }
@@ -545,6 +547,23 @@ contexts:
             error.to_string().contains("/token: No such file"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn pod_needs_no_certificates_but_its_service_accounts() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in [("token", "t"), ("ca.crt", ""), ("namespace", "shop\n")] {
+            fs::write(dir.path().join(name), text).unwrap();
+        }
+        let pod = InCluster {
+            host: "10.0.0.1".to_owned(),
+            port: 443,
+            service_account: dir.path().to_owned(),
+        };
+        let config = pod.config().unwrap();
+        assert_eq!(config.root_cert_file, Some(dir.path().join("ca.crt")));
+        assert_eq!(config.root_cert, Some(Vec::new()));
+        assert_eq!(config.default_namespace, "shop");
     }
 
     #[tokio::test]
