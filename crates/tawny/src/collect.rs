@@ -57,9 +57,9 @@ pub(crate) fn choose(loaded: &Loaded, env: &Env) -> Result<Way, Failure> {
         },
         (explicit, Some(SourceKind::Docker)) if explicit.is_none() => {
             let engines = detect::Probes {
-                podman_sockets: probes.podman_sockets.clone(),
-                docker_socket: probes.docker_socket.clone(),
-                ..detect::Probes::default()
+                service_account_token: PathBuf::new(),
+                kubeconfigs: Vec::new(),
+                ..probes
             };
             detect::detect(None, &engines).or_exit(Exit::Usage)?
         }
@@ -277,7 +277,7 @@ async fn scope(
     };
     if namespaces.is_empty() && is_denied(0) {
         let own = env.own_namespace.as_deref();
-        let own = own.unwrap_or(cluster.default_namespace());
+        let own = own.unwrap_or_else(|| cluster.default_namespace());
         tracing::warn!(namespace = %own, "may not list pods in all namespaces; collecting from this one only");
         namespaces = vec![own.to_owned()];
     }
@@ -322,7 +322,7 @@ fn docker_source(loaded: &Loaded, env: &Env, runtime: Runtime) -> SourceAndMetad
         Runtime::Podman => {
             let is_there = |socket: &&PathBuf| socket.exists();
             let sockets = &probes.podman_sockets;
-            sockets.iter().find(is_there).or(sockets.last())
+            sockets.iter().find(is_there).or_else(|| sockets.last())
         }
         Runtime::Docker | Runtime::Kubernetes => Some(&probes.docker_socket),
     };

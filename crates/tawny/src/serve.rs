@@ -33,7 +33,7 @@ pub(crate) async fn open_store(
     config: &StoreConfig,
     clock: SharedClock,
     registry: &mut Registry,
-) -> Result<Arc<SqliteStore>, Failure> {
+) -> Result<Arc<dyn LogStore>, Failure> {
     let store = SqliteStore::open(SqliteConfig::new(&config.path), clock, registry).await?;
     Ok(Arc::new(store))
 }

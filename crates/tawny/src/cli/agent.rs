@@ -7,7 +7,6 @@ use tawny_runtime::{
     OnExit, Registry, SharedClock, Stage, StopSignals, Supervisor, SystemClock, metrics,
 };
 use tawny_server::{Readiness, serve_probes};
-use tawny_store::LogStore;
 
 use super::{Context, Exit, OrExit as _, Outcome, Run};
 use crate::{
@@ -55,8 +54,8 @@ impl Run for Args {
             None => {
                 let path = config.store.path.display();
                 tracing::info!(%path, "no server is named; keeping the lines here");
-                let opened = serve::open_store(&config.store, Arc::clone(&clock), &mut registry);
-                let store: Arc<dyn LogStore> = opened.await?;
+                let store =
+                    serve::open_store(&config.store, Arc::clone(&clock), &mut registry).await?;
                 let kept = Arc::clone(&store);
                 serve::spawn_retention(&mut supervisor, kept, Arc::clone(&clock), &config.store);
                 Arc::new(StoreSink(store))

@@ -31,7 +31,12 @@ impl Run for Args {
         let store = serve::open_store(&config.store, Arc::clone(&clock), &mut registry).await?;
         let listeners = serve::bind(config, ALL_ADDRESSES).await?;
         let limits = serve::limits(&config.limits, config.general.shutdown_timeout);
-        let server = Server::new(store.clone(), Arc::clone(&clock), limits, &mut registry);
+        let server = Server::new(
+            Arc::clone(&store),
+            Arc::clone(&clock),
+            limits,
+            &mut registry,
+        );
         let mut supervisor = Supervisor::default();
         serve::spawn(
             &mut supervisor,

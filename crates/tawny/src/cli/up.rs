@@ -72,13 +72,18 @@ pub(super) async fn run(
             .and_then(|http| http.local_addr().ok()),
     );
     let limits = serve::limits(&config.limits, config.general.shutdown_timeout);
-    let server = Server::new(store.clone(), Arc::clone(&clock), limits, &mut registry);
+    let server = Server::new(
+        Arc::clone(&store),
+        Arc::clone(&clock),
+        limits,
+        &mut registry,
+    );
     collect::spawn(
         &mut supervisor,
         loaded,
         env,
         way,
-        Arc::new(StoreSink(store.clone())),
+        Arc::new(StoreSink(Arc::clone(&store))),
         &mut registry,
         Arc::clone(&clock),
     )

@@ -20,6 +20,7 @@ use keys::{Config, KEYS, Key};
 use layers::{Layers, Origin};
 use tawny_collect::detect::{self, Explicit, Probes};
 use tawny_kube::{Connection, Kubeconfig};
+use tawny_model::ByteSize;
 
 /// A setting that cannot be used, said so that its user finds it.
 #[derive(Debug, thiserror::Error)]
@@ -210,6 +211,9 @@ pub(crate) fn load(sources: &Sources<'_>) -> Result<Loaded, Problems> {
         layers.put(given.key.path, given.origin.clone(), given.value.clone());
     }
     let config = Config::read(&layers).map_err(|more| errors.extend(more));
+    if let Ok(config) = &config {
+        errors.extend(broken_rules(config, &layers));
+    }
     match config {
         Ok(config) if errors.is_empty() => Ok(Loaded {
             config,
@@ -219,6 +223,67 @@ pub(crate) fn load(sources: &Sources<'_>) -> Result<Loaded, Problems> {
         }),
         _ => Err(Problems(errors)),
     }
+}
+
+/// What a type alone does not say of a value.
+fn broken_rules(config: &Config, layers: &Layers) -> Vec<Error> {
+    const AT_LEAST_1: &str = "must be at least 1";
+    let (collect, limits) = (&config.collect, &config.limits);
+    let rules = [
+        (
+            "shutdown_timeout",
+            !config.general.shutdown_timeout.is_zero(),
+            "must be longer than 0s, or nothing would be handed on",
+        ),
+        ("collect.max_streams", collect.max_streams > 0, AT_LEAST_1),
+        (
+            "collect.batch_entries",
+            collect.batch_entries > 0,
+            AT_LEAST_1,
+        ),
+        (
+            "collect.max_line",
+            collect.max_line >= ByteSize::kib(1),
+            "must be at least 1KiB",
+        ),
+        (
+            "collect.max_in_flight",
+            collect.max_in_flight.as_bytes() / 4 >= collect.max_line.as_bytes(),
+            "must be at least four times collect.max_line",
+        ),
+        (
+            "limits.max_message",
+            limits.max_message >= ByteSize::mib(4),
+            "must be at least 4MiB, which agents may send",
+        ),
+        ("limits.max_queries", limits.max_queries > 0, AT_LEAST_1),
+        (
+            "limits.max_connections",
+            limits.max_connections > 0,
+            AT_LEAST_1,
+        ),
+        (
+            "limits.query_timeout",
+            !limits.query_timeout.is_zero(),
+            "must be longer than 0s",
+        ),
+    ];
+    rules
+        .into_iter()
+        .filter(|(_, is_kept, _)| !is_kept)
+        .map(|(key, _, rule)| {
+            let origin = layers.origin(key);
+            Error::Invalid {
+                name: origin.name_or(key).to_owned(),
+                value: layers
+                    .get(key)
+                    .map(|(_, raw)| raw.text())
+                    .unwrap_or_default(),
+                rule: rule.to_owned(),
+                origin: origin.clone(),
+            }
+        })
+        .collect()
 }
 
 /// Largest configuration file that is read; a hand-written one is a hundredth of it.

@@ -46,13 +46,13 @@ pub(crate) fn markdown() -> String {
             format!("`{section}`")
         };
         let docs: Vec<&str> = docs.iter().map(|line| line.trim()).collect();
-        // Writing to a string cannot fail.
-        let _ = write!(
+        write!(
             page,
             "\n## {title}\n\n{}\n\n\
              | Key | Flag | Variable | Aliases | Default | Meaning |\n|---|---|---|---|---|---|\n",
             docs.join(" ")
-        );
+        )
+        .expect("a String takes any text");
         for key in KEYS.iter().filter(|key| key.section() == section) {
             page.push_str(&row(key));
         }
@@ -66,7 +66,7 @@ pub(crate) fn markdown() -> String {
         };
         // Any value but an off one has the reason given.
         let why = why("on").unwrap_or_default();
-        let _ = writeln!(page, "| `{}` | {what}: {why} |", alias.name);
+        writeln!(page, "| `{}` | {what}: {why} |", alias.name).expect("a String takes any text");
     }
     page
 }

@@ -77,6 +77,32 @@ fn every_problem_is_told_at_once() {
 }
 
 #[test]
+fn values_that_would_stall_the_process_are_refused() {
+    for (key, value) in [
+        ("shutdown_timeout", "0s"),
+        ("collect.max_streams", "0"),
+        ("collect.max_line", "100MiB"),
+        ("limits.max_queries", "0"),
+    ] {
+        let env = Env::of(&[]);
+        let problems = load(&Sources {
+            env: &env,
+            named_file: None,
+            default_files: Vec::new(),
+            flags: vec![Given {
+                origin: Origin::Flag("--set".to_owned()),
+                key: keys::find(key).unwrap(),
+                value: Raw::Text(value.to_owned()),
+            }],
+        })
+        .map(drop)
+        .unwrap_err()
+        .to_string();
+        assert!(problems.contains("must be "), "{key}: {problems}");
+    }
+}
+
+#[test]
 fn named_file_must_be_there() {
     let env = Env::of(&[("TAWNY_CONFIG", "/nonexistent/tawny.yaml")]);
     let error = load(&Sources::of(&env, None, Vec::new()))

@@ -32,7 +32,9 @@ impl Run for Args {
         let mut printer = Printer::new(&self, &context.env, zone)?;
         let client = Client::new(&loaded.config.general.server).or_exit(Exit::Usage)?;
         if self.follow {
-            let last = self.limit.or(range.from.is_none().then_some(FOLLOW_LAST));
+            let last = self
+                .limit
+                .or_else(|| range.from.is_none().then_some(FOLLOW_LAST));
             follow::run(&client, &range, last, &mut printer).await?;
             return Ok(Exit::Found);
         }

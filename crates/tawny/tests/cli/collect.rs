@@ -1,6 +1,6 @@
 //! `tawny up`: from log files to a search, and every way it refuses to start.
 
-use std::{fs, os::unix::net::UnixListener};
+use std::fs;
 
 use crate::program::{Home, Running, write};
 
@@ -260,53 +260,4 @@ fn kubeconfig_that_is_missing_or_broken_is_told_with_its_path() {
     api(&["--kubeconfig", &empty, "--context", "prod"])
         .exits(3)
         .says("has no context `prod`");
-}
-
-#[test]
-fn doctor_tells_what_is_missing_and_how_to_mend_it() {
-    let home = Home::new();
-    let nowhere = home.path("nowhere.sock");
-    let examined = home
-        .run(&[
-            "doctor",
-            "--docker-socket",
-            &nowhere,
-            "--podman-socket",
-            &nowhere,
-        ])
-        .exits(3)
-        .out;
-    assert!(
-        examined.contains("FAIL  runtime        no runtime detected"),
-        "{examined}"
-    );
-    assert!(
-        examined.contains("ok    store          tawny.db can be written"),
-        "{examined}"
-    );
-
-    let socket = home.path("docker.sock");
-    let _engine = UnixListener::bind(&socket).unwrap();
-    let found = home
-        .run(&["doctor", "-o", "json", "--docker-socket", &socket])
-        .exits(0)
-        .out;
-    let found: serde_json::Value = serde_json::from_str(&found).unwrap();
-    let engine = found
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|f| f["topic"] == "engine")
-        .unwrap();
-    assert_eq!(engine["grade"], "ok");
-
-    // A server that somebody named must be there.
-    home.run(&[
-        "doctor",
-        "--docker-socket",
-        &socket,
-        "--server",
-        "127.0.0.1:1",
-    ])
-    .exits(3);
 }

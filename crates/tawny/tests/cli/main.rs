@@ -1,7 +1,13 @@
 //! The binary as its users meet it: arguments in, output and exit codes out.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of a test that cannot go on has failed it"
+)]
+
 mod collect;
 mod configuration;
+mod doctor;
 mod program;
 mod search;
 mod server;
