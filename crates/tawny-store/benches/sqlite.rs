@@ -11,7 +11,7 @@
     reason = "a benchmark measures real time and prints"
 )]
 
-use std::{collections::BTreeMap, fs, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Instant};
 
 use tawny_model::{
     Batch, Entries, Output, Position, ResumeMark, Severity, Stream, StreamId, Timestamp, Workload,
@@ -218,6 +218,17 @@ fn peak_memory_mib() -> f64 {
     line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
 }
 
+fn bytes_by_table(file: &Path) -> Vec<(String, i64)> {
+    let conn = rusqlite::Connection::open(file).unwrap();
+    let mut select = conn
+        .prepare("SELECT name, sum(pgsize) FROM dbstat GROUP BY name HAVING sum(pgsize) > 100000 ORDER BY 2 DESC")
+        .unwrap();
+    let rows = select
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
 fn call(rng: &mut Rng, streams: &[Arc<Stream>], ends: &mut [Position], first: u64) -> Vec<Batch> {
     let n_streams = streams.len() as u64;
     let from_stream = first / LINES_PER_BATCH;
@@ -334,6 +345,9 @@ async fn run() {
         "file {:.1} bytes/line",
         fs::metadata(&file).unwrap().len() as f64 / n
     );
+    for (table, bytes) in bytes_by_table(&file) {
+        println!("  {table} {:.1}", bytes as f64 / n);
+    }
     let opened = Instant::now();
     let store = SqliteStore::open(
         SqliteConfig::new(&file),

@@ -7,6 +7,7 @@ mod ids;
 mod metrics;
 mod plan;
 mod reader;
+mod reserve;
 mod retention;
 mod row;
 mod schema;
@@ -37,6 +38,7 @@ use tokio::{
 use self::{
     metrics::{Metrics, QueryKind, QueryLabel},
     reader::Reader,
+    reserve::Reserve,
     row::{StreamMap, StreamRow},
     writer::{Command, Input, Stored, Writer},
 };
@@ -48,7 +50,8 @@ use crate::{
 /// How a [`SqliteStore`] is opened.
 #[derive(Debug, Clone)]
 pub struct SqliteConfig {
-    /// The file; its directory is made where missing. `<path>-wal`, `<path>-shm` and `<path>.lock` lie beside it.
+    /// The file; its directory is made where missing. `<path>-wal`, `<path>-shm`, `<path>.lock` and
+    /// `<path>.reserve` lie beside it.
     pub path: PathBuf,
     /// Queries that run at once; each takes up to 8 MiB of cache.
     pub n_readers: usize,
@@ -58,6 +61,9 @@ pub struct SqliteConfig {
     /// How long the end of a stream without entries is kept after its last write: an agent that comes back later
     /// sends from the start, and what is still in its files is stored once more.
     pub keep_ends: Duration,
+    /// Room kept back in `<path>.reserve` for deletion on a full disk; zero for none, and a full disk then has to be
+    /// relieved by hand. At least 12 MiB to be of use: 8 MiB of log folded in, and what deletion writes.
+    pub reserve: ByteSize,
 }
 
 impl SqliteConfig {
@@ -68,6 +74,7 @@ impl SqliteConfig {
             n_readers: 4,
             max_file_bytes: None,
             keep_ends: Duration::from_secs(30 * 24 * 3_600),
+            reserve: ByteSize::mib(16),
         }
     }
 }
@@ -158,7 +165,11 @@ impl SqliteStore {
             committed_tx,
             metrics,
         });
-        let writer = Writer::load(conn, Arc::clone(&shared))?;
+        let writer = Writer::load(
+            conn,
+            Arc::clone(&shared),
+            Reserve::new(&config.path, config.reserve),
+        )?;
         let (commands_tx, commands_rx) = mpsc::channel(WRITE_QUEUE);
         let thread = thread::Builder::new()
             .name("tawny-store".to_owned())

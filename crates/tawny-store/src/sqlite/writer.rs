@@ -1,6 +1,6 @@
 //! The one thread that writes: takes commands in order and lets waiting writers share a transaction.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use rusqlite::Connection;
 use rustc_hash::FxHashMap;
@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     Shared,
     ids::Drift,
+    reserve::Reserve,
     retention::Chore,
     row::{STREAM_COLUMNS, StoredStream, StreamRow},
     schema::{DELETION_PAGES, limit_pages, sqlite_error},
@@ -81,7 +82,10 @@ pub(super) struct Writer {
     pub(super) owners: FxHashMap<StreamId, WriterId>,
     pub(super) next_stream_row: StreamRow,
     pub(super) drift: Drift,
-    chores: Vec<Chore>,
+    chores: VecDeque<Chore>,
+    reserve: Reserve,
+    /// The disk is full and a chore frees space out of the reserve, which no writer may use up meanwhile.
+    is_freeing: bool,
 }
 
 /// A stream as the writer knows it; the same as its row.
@@ -96,7 +100,11 @@ pub(super) struct Known {
 
 impl Writer {
     /// Reads the streams of an opened file.
-    pub(super) fn load(conn: Connection, shared: Arc<Shared>) -> Result<Self, Error> {
+    pub(super) fn load(
+        conn: Connection,
+        shared: Arc<Shared>,
+        mut reserve: Reserve,
+    ) -> Result<Self, Error> {
         let read = || -> rusqlite::Result<_> {
             let mut streams = FxHashMap::default();
             let mut select = conn.prepare(&format!("SELECT {STREAM_COLUMNS} FROM streams"))?;
@@ -128,6 +136,7 @@ impl Writer {
                 .map(|known| (known.row, Arc::clone(&known.stream))),
         );
         shared.metrics.n_entries.set(n_entries);
+        reserve.fill();
         Ok(Self {
             conn,
             shared,
@@ -135,7 +144,9 @@ impl Writer {
             owners: FxHashMap::default(),
             next_stream_row: last_row + 1,
             drift,
-            chores: Vec::new(),
+            chores: VecDeque::new(),
+            reserve,
+            is_freeing: false,
         })
     }
 
@@ -163,18 +174,23 @@ impl Writer {
                 }) => {
                     answer(reply, Ok(self.resume(writer, streams)));
                 }
+                Some(Command::Store { input: _, reply }) if self.is_freeing => {
+                    self.shared.metrics.writes_popped.inc();
+                    let path = self.shared.path.clone();
+                    answer(reply, Err(Error::DiskFull { path }));
+                }
                 Some(Command::Store { input, reply }) => {
                     held_back = self.store_group(input, reply, &mut commands_rx);
                 }
                 Some(Command::Delete { before, reply }) => {
-                    self.chores.push(Chore::delete(before, reply));
+                    self.chores.push_back(Chore::delete(before, reply));
                 }
                 Some(Command::Retain {
                     retention,
                     now,
                     reply,
                 }) => {
-                    self.chores.push(Chore::retain(&retention, now, reply));
+                    self.chores.push_back(Chore::retain(&retention, now, reply));
                 }
                 None => {}
             }
@@ -244,7 +260,7 @@ impl Writer {
     }
 
     fn step_chore(&mut self) {
-        let Some(mut chore) = (!self.chores.is_empty()).then(|| self.chores.remove(0)) else {
+        let Some(mut chore) = self.chores.pop_front() else {
             return;
         };
         let limit = |writer: &Self, n_extra| {
@@ -255,10 +271,17 @@ impl Writer {
             .and_then(|()| chore.step(self))
             .and_then(|is_done| limit(self, 0).map(|()| is_done));
         match result {
+            Ok(false) => return self.chores.push_front(chore),
+            Err(Error::DiskFull { .. }) if self.reserve.spend() => {
+                tracing::warn!(path = %self.shared.path.display(), "disk full: deleting out of the reserve");
+                self.is_freeing = true;
+                return self.chores.push_front(chore);
+            }
             Ok(true) => chore.finish(),
-            Ok(false) => self.chores.insert(0, chore),
             Err(error) => chore.fail(error),
         }
+        self.is_freeing = false;
+        self.reserve.fill();
     }
 }
 

@@ -1,10 +1,10 @@
 //! A full disk: by way of the file's own limit, which SQLite reports alike, and for real.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use tawny_model::{Batch, ByteSize, Remedy, Timestamp, WriterId};
 use tawny_store::{
-    Error, LogStore as _, SqliteStore, Written,
+    Error, LogStore as _, Retention, SqliteConfig, SqliteStore, Written,
     conformance::{Feed, Line, T0, filter},
 };
 
@@ -93,19 +93,19 @@ async fn full_store_refuses_writes_keeps_answering_and_recovers_by_deletion() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "fills its file system: run with TMPDIR on one of some 24 MiB"]
+#[ignore = "fills its file system: run with TMPDIR on one of some 48 MiB"]
 async fn full_disk_refuses_writes_keeps_answering_and_recovers_by_itself() {
     let directory = Directory::new();
     let ballast = directory.0.path().join("ballast");
     fs::write(&ballast, vec![1; 8 << 20]).unwrap();
-    let store = open(directory.config()).await.unwrap();
+    let store = open(SqliteConfig::new(directory.file())).await.unwrap();
     let mut feed = Feed::new("api");
     let (n_rounds, refused) = fill(&store, &mut feed).await;
     fs::remove_file(ballast).unwrap();
     let written = store.write(vec![refused.clone()]).await.unwrap();
     assert_eq!(written, is_new(&refused));
     drop(store);
-    let store = open(directory.config()).await.unwrap();
+    let store = open(SqliteConfig::new(directory.file())).await.unwrap();
     let n_lines = (n_rounds + 1).cast_unsigned() * LINES;
     for query in ["", "common", "*ommo*"] {
         assert_eq!(
@@ -114,4 +114,28 @@ async fn full_disk_refuses_writes_keeps_answering_and_recovers_by_itself() {
             "{query}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "fills its file system: run with TMPDIR on one of some 48 MiB"]
+async fn full_disk_is_relieved_by_retention() {
+    let directory = Directory::new();
+    let store = open(SqliteConfig::new(directory.file())).await.unwrap();
+    let mut feed = Feed::new("api");
+    let (n_rounds, refused) = fill(&store, &mut feed).await;
+    let now = Timestamp::from_nanos(T0 + n_rounds * 1_000_000);
+    let retention = Retention {
+        max_age: Some(Duration::from_millis(n_rounds.cast_unsigned() / 2)),
+        max_bytes: None,
+    };
+    let n_deleted = store.apply_retention(&retention, now).await.unwrap();
+    assert!(n_deleted > 0);
+    let written = store.write(vec![refused.clone()]).await.unwrap();
+    assert_eq!(written, is_new(&refused));
+    let n_left = (n_rounds + 1).cast_unsigned() * LINES - n_deleted;
+    assert_eq!(store.count(&filter("common")).await.unwrap(), n_left);
+    assert!(
+        directory.0.path().join("logs.db.reserve").exists(),
+        "kept back again"
+    );
 }

@@ -7,7 +7,7 @@ mod full;
 use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
-use tawny_model::Timestamp;
+use tawny_model::{ByteSize, Timestamp};
 use tawny_runtime::{ManualClock, Registry};
 use tawny_store::{
     Error, LogStore, SqliteConfig, SqliteStore,
@@ -26,7 +26,10 @@ impl Directory {
     }
 
     fn config(&self) -> SqliteConfig {
-        SqliteConfig::new(self.file())
+        SqliteConfig {
+            reserve: ByteSize(0),
+            ..SqliteConfig::new(self.file())
+        }
     }
 }
 
