@@ -39,12 +39,17 @@ pub trait LogStore: fmt::Debug + Send + Sync + 'static {
     async fn append(&self, entries: Vec<LogEntry>) -> Result<u64, Error>;
 
     /// The best `limit` entries by id in the request's order, with a cursor that neither skips nor repeats.
+    ///
+    /// Ids are in the order of time, and lines of one stream within a microsecond in the order they were written. A page
+    /// is a snapshot; what is written later shows on later pages where its id lies ahead of the cursor, and not where it
+    /// lies behind (a line that comes late, when paging oldest first, or a new one, when paging newest first).
     async fn search(&self, request: &SearchRequest) -> Result<SearchPage, Error>;
 
     /// Counts per time bucket and severity.
     async fn histogram(&self, request: &HistogramRequest) -> Result<Histogram, Error>;
 
-    /// Most frequent values of each field asked for, with counts, most frequent first, ties by value.
+    /// Most frequent values of each field asked for, with counts, most frequent first, ties by value. Entries without the
+    /// field are not counted.
     async fn facets(&self, request: &FacetsRequest) -> Result<Vec<Facet>, Error>;
 
     /// How many entries match.
@@ -53,10 +58,12 @@ pub trait LogStore: fmt::Debug + Send + Sync + 'static {
     /// One entry by id.
     async fn get(&self, id: EntryId) -> Result<Option<LogEntry>, Error>;
 
-    /// Removes what is older, answers how many entries. Stream ends stay, so nothing removed is admitted again.
+    /// Removes what is older, answers how many entries. Stream ends stay, so nothing removed is admitted again. Reads and
+    /// writes go on meanwhile and may see part of it done.
     async fn delete_older_than(&self, before: Timestamp) -> Result<u64, Error>;
 
-    /// Applies age and size limits; `now` is the caller's clock.
+    /// Applies age and size limits, oldest entries first, gives free space back, and forgets the ends of streams that
+    /// have had no entry and no write for long; `now` is the caller's clock. Answers how many entries went.
     async fn apply_retention(&self, retention: &Retention, now: Timestamp) -> Result<u64, Error>;
 
     async fn stats(&self) -> Result<StoreStats, Error>;
@@ -178,7 +185,9 @@ pub struct Retention {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StoreStats {
     pub n_entries: u64,
+    /// Streams known, those whose entries are deleted included while their end is kept.
     pub n_streams: u64,
+    /// What the store's files take, log included.
     pub disk_bytes: u64,
     pub oldest: Option<Timestamp>,
     pub newest: Option<Timestamp>,

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod files;
+mod formats;
 mod full;
 
 use std::{path::PathBuf, sync::Arc};
