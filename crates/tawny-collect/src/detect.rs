@@ -34,7 +34,7 @@ impl fmt::Display for Runtime {
     }
 }
 
-/// Where to look, in the order of the fields (SX-5); the first that is there wins.
+/// Where to look, in the order of the fields (SX-5); the first that is there wins. An empty path is not looked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Probes {
     /// In every pod that has an identity (SX-2).
@@ -181,6 +181,9 @@ pub fn choose_kubernetes_source(asked: Option<SourceKind>, pod_logs_root: &Path)
 }
 
 fn is_there(what: &str, path: &Path, probed: &mut Vec<String>) -> bool {
+    if path.as_os_str().is_empty() {
+        return false;
+    }
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => true,
         Ok(_) => {
@@ -195,6 +198,9 @@ fn is_there(what: &str, path: &Path, probed: &mut Vec<String>) -> bool {
 }
 
 fn is_socket(runtime: Runtime, path: &Path, probed: &mut Vec<String>) -> bool {
+    if path.as_os_str().is_empty() {
+        return false;
+    }
     let why_not = match std::fs::metadata(path) {
         Ok(metadata) if metadata.file_type().is_socket() => return true,
         Ok(_) => "is no socket".to_owned(),

@@ -2,6 +2,7 @@
 
 use std::{
     hash::{BuildHasher as _, Hasher as _, RandomState},
+    os::unix::fs::FileTypeExt as _,
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -111,7 +112,7 @@ pub(crate) async fn spawn(
     let metrics = Arc::new(Metrics::default());
     metrics.register(registry);
     let (source, metadata) = match way.source {
-        SourceKind::Docker => docker_source(loaded, env, way.runtime),
+        SourceKind::Docker => docker_source(loaded, env, way.runtime)?,
         SourceKind::Files | SourceKind::Api => {
             kubernetes_source(supervisor, loaded, env, way.source, registry, &clock).await?
         }
@@ -315,7 +316,11 @@ fn max_line_bytes(collect: &CollectConfig) -> usize {
     usize::try_from(collect.max_line.as_bytes()).unwrap_or(usize::MAX)
 }
 
-fn docker_source(loaded: &Loaded, env: &Env, runtime: Runtime) -> SourceAndMetadata {
+fn docker_source(
+    loaded: &Loaded,
+    env: &Env,
+    runtime: Runtime,
+) -> Result<SourceAndMetadata, Failure> {
     let collect = &loaded.config.collect;
     let probes = loaded.probes(env);
     let socket = match runtime {
@@ -326,10 +331,24 @@ fn docker_source(loaded: &Loaded, env: &Env, runtime: Runtime) -> SourceAndMetad
         }
         Runtime::Docker | Runtime::Kubernetes => Some(&probes.docker_socket),
     };
+    let socket = socket.cloned().unwrap_or_default();
+    // One that is missing may come with the engine; one that is something else never becomes a socket.
+    if socket
+        .metadata()
+        .is_ok_and(|found| !found.file_type().is_socket())
+    {
+        return Err(Failure::new(
+            Exit::Usage,
+            anyhow::anyhow!(
+                "`{}` is no socket; name the engine's with --docker-socket or --podman-socket",
+                socket.display()
+            ),
+        ));
+    }
     let settings = DockerSettings {
         max_line_bytes: max_line_bytes(collect),
         idle_reconnect: collect.idle_timeout.max(Duration::from_secs(1)),
-        ..DockerSettings::new(socket.cloned().unwrap_or_default())
+        ..DockerSettings::new(socket)
     };
     // Outside of a container they say nothing of one.
     let [cgroup, mounts] = ["/proc/self/cgroup", "/proc/self/mountinfo"]
@@ -339,10 +358,10 @@ fn docker_source(loaded: &Loaded, env: &Env, runtime: Runtime) -> SourceAndMetad
         &cgroup,
         &mounts,
     );
-    (
+    Ok((
         Box::new(DockerSource::new(settings, own)),
         Arc::new(NoMetadata::default()),
-    )
+    ))
 }
 
 #[cfg(test)]

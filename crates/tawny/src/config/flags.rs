@@ -11,7 +11,7 @@ use super::{
     file,
     keys::{self, KEYS, Key},
     layers::Origin,
-    value::Raw,
+    value::{Raw, Setting},
 };
 
 /// A setting given on the command line.
@@ -93,10 +93,22 @@ fn argument(key: &'static Key, flag: &'static str) -> Arg {
             ArgAction::Set
         })
         .help(format!(
-            "{} [default: {default}] [env: {}]",
+            "{} [default: {default}]",
+            first_sentence(&key.doc())
+        ))
+        .long_help(format!(
+            "{}\n\n[default: {default}] [env: {}] [key: {}]",
             key.doc(),
-            key.env()
+            key.env(),
+            key.path
         ));
+    let arg = if key.value_name == <bool as Setting>::VALUE_NAME {
+        arg.num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+    } else {
+        arg
+    };
     let choices = (key.choices)();
     if choices.is_empty() {
         arg.value_parser(move |text: &str| {
@@ -105,6 +117,14 @@ fn argument(key: &'static Key, flag: &'static str) -> Arg {
     } else {
         arg.value_parser(PossibleValuesParser::new(choices))
             .hide_possible_values(true)
+    }
+}
+
+/// What fits in the table of `-h`; `--help` has the rest.
+fn first_sentence(doc: &str) -> &str {
+    match doc.split_once(". ") {
+        Some((first, _)) => first,
+        None => doc.trim_end_matches('.'),
     }
 }
 

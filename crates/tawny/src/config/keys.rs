@@ -155,7 +155,7 @@ settings! {
 
     /// The HTTP listener: search, live tail, metrics, probes.
     http: HttpConfig in "http." {
-        /// Where to listen. A port alone means loopback for `up` (all addresses inside a pod) and all addresses for
+        /// Address of the HTTP listener. A port alone means loopback for `up` (all addresses inside a pod) and all addresses for
         /// `server`; `:8080` means all, port 0 any free port. An `agent` answers probes and metrics here, if it is given.
         listen["http"]: Listen = Listen::port(8080);
         /// Whether there is an HTTP listener at all. Without it there are no probes and no metrics.
@@ -164,7 +164,7 @@ settings! {
 
     /// The gRPC listener: agents and clients of kubelogs.storage.v1.
     grpc: GrpcConfig in "grpc." {
-        /// Where to listen; written like `http.listen`.
+        /// Address of the gRPC listener, written like that of HTTP.
         listen["grpc"]: Listen = Listen::port(50051);
     }
 

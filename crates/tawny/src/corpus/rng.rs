@@ -22,11 +22,6 @@ impl Rng {
         u64::try_from((u128::from(self.next_u64()) * u128::from(n)) >> 64).unwrap_or(0)
     }
 
-    /// True `n` times in a thousand.
-    pub(crate) fn per_mille(&mut self, n: u64) -> bool {
-        self.below(1_000) < n
-    }
-
     pub(crate) fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         let at = usize::try_from(self.below(items.len() as u64)).unwrap_or(0);
         &items[at]

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::program::{Home, Running, write};
+use crate::program::{Home, Running, get, wait_until, write};
 
 const LISTEN: [&str; 4] = ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"];
 
@@ -29,23 +29,15 @@ fn write_logs(home: &Home, n: usize) {
     .exits(0);
 }
 
-/// Waits until the store holds `n` lines.
+/// Waits until the store holds `n` lines; more is a failure.
 #[track_caller]
 fn wait_for_lines(home: &Home, url: &str, n: usize) {
-    let deadline = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap() + crate::program::PATIENCE;
-    loop {
+    wait_until(&format!("{n} lines"), || {
         let found = home.run(&["search", "--server", url, "--limit", "0", "-o", "json"]);
         let n_found = found.out.lines().count();
-        if n_found == n {
-            return;
-        }
-        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
-        assert!(
-            n_found < n && now < deadline,
-            "{n_found} of {n} lines: {}",
-            found.err
-        );
-    }
+        assert!(n_found <= n, "{n_found} lines instead of {n}");
+        n_found == n
+    });
 }
 
 #[test]
@@ -124,7 +116,7 @@ fn agent_sends_to_a_server_and_survives_its_restart_kl_2() {
 fn agent_without_a_server_keeps_lines_in_a_local_store_kl_21() {
     let home = Home::new();
     write_logs(&home, 50);
-    let mut agent = home.start(&[
+    let mut args = vec![
         "agent",
         "--source",
         "files",
@@ -132,9 +124,21 @@ fn agent_without_a_server_keeps_lines_in_a_local_store_kl_21() {
         "pods",
         "--db",
         "t.db",
-    ]);
+    ];
+    args.extend(["--http", "127.0.0.1:0"]);
+    let mut agent = home.start(&args);
     agent.wait_for("no server is named; keeping the lines here");
-    agent.wait_for("collected");
+    let probes = agent.wait_for("http listening on ");
+    assert_eq!(get(&probes, "/readyz").0, 200);
+    wait_until("all lines are read", || {
+        let metrics = get(&probes, "/metrics").1;
+        let n_read: u64 = metrics
+            .lines()
+            .filter(|line| line.starts_with("tawny_lines_read_total"))
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+            .sum();
+        n_read == 50
+    });
     agent.signal("TERM");
     let (status, said) = agent.wait();
     assert_eq!(status.code(), Some(0), "{said}");
@@ -176,7 +180,7 @@ fn exclusions_hold_for_files() {
         home.run(&["search", "--server", &url, "-q", "-n", namespace])
             .code
     };
-    while search(first) != Some(0) {}
+    wait_until("lines of the chosen namespace", || search(first) == Some(0));
     assert_eq!(search(other), Some(1));
 }
 
@@ -191,6 +195,17 @@ fn no_runtime_is_told_with_all_that_was_looked_for_sx_4() {
         .says(&format!("docker socket {file} (is no socket)"))
         .says(&format!("podman socket {nowhere} (not there)"))
         .says(".kube/config (not there)");
+}
+
+#[test]
+fn socket_that_is_a_file_is_refused_even_when_the_runtime_is_named_sx_3() {
+    let home = Home::new();
+    let file = write(&home, "docker.sock", "");
+    let mut args = vec!["up", "--runtime", "docker", "--docker-socket", &file];
+    args.extend(LISTEN);
+    home.run(&args)
+        .exits(2)
+        .says("docker.sock` is no socket; name the engine's with --docker-socket");
 }
 
 #[test]

@@ -225,18 +225,33 @@ impl Server {
 
     /// Status and body of a GET.
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
-        let host = self.http.trim_start_matches("http://");
-        let mut socket = TcpStream::connect(host).unwrap();
-        write!(
-            socket,
-            "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
-        )
-        .unwrap();
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).unwrap();
-        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-        let body = answer.split_once("\r\n\r\n").unwrap().1.to_owned();
-        (status, body)
+        get(&self.http, path)
+    }
+}
+
+/// Status and body of a GET.
+pub(crate) fn get(url: &str, path: &str) -> (u16, String) {
+    let host = url.trim_start_matches("http://");
+    let mut socket = TcpStream::connect(host).unwrap();
+    write!(
+        socket,
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    let body = answer.split_once("\r\n\r\n").unwrap().1.to_owned();
+    (status, body)
+}
+
+/// Asks until the answer is yes; the asking itself takes its time.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let now = || std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    let deadline = now() + PATIENCE;
+    while !is_so() {
+        assert!(now() < deadline, "{what}: not within {PATIENCE:?}");
     }
 }
 
