@@ -68,11 +68,16 @@ impl fmt::Display for Filter {
     }
 }
 
+/// Libraries that log each failure which they also return: it is told once here, with what to do about it.
+const QUIET_TARGETS: &str = "kube_runtime=error,kube_client=error";
+
 /// Starts logging. The first call of a process wins; later ones change nothing.
 ///
 /// Colour is used on a terminal only, and never when `is_color_allowed` is false.
 pub fn init(filter: &Filter, format: Format, is_color_allowed: bool) {
-    let filter = EnvFilter::try_new(&filter.0).expect("Filter is checked when it is made");
+    // What the user says of a target comes later and wins.
+    let filter = EnvFilter::try_new(format!("{QUIET_TARGETS},{filter}"))
+        .expect("Filter is checked when it is made");
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

@@ -102,7 +102,7 @@ fn run(cluster: Cluster, scope: PodScope) -> Running {
 }
 
 impl Running {
-    async fn until(&self, is_reached: impl Fn(&PodDirectory) -> bool) {
+    async fn until(&self, is_reached: impl Fn(&PodDirectory) -> bool + Sync + Send) {
         let mut versions = self.directory.subscribe();
         let reached = async {
             while !is_reached(&self.directory) {
