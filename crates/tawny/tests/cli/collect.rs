@@ -108,8 +108,14 @@ fn agent_sends_to_a_server_and_survives_its_restart_kl_2() {
     running.signal("TERM");
     let (status, said) = running.wait();
     assert_eq!(status.code(), Some(0), "{said}");
-    let (_running, _) = agent(&format!("http://{grpc}"));
-    wait_for_lines(&home, &http, 1_000);
+    // Started as kubelogs' collector is.
+    let mut again = home.start_with(
+        &["agent", "--source", "files", "--pod-logs-root", "pods"],
+        &[("NODE_NAME", "n1"), ("KUBELOGS_STORAGE_ADDR", &grpc)],
+    );
+    again.wait_for("sending to a server");
+    write_logs(&home, 1);
+    wait_for_lines(&home, &http, 1_001);
 }
 
 #[test]

@@ -60,17 +60,22 @@ impl Home {
         Running::of(self.command(args))
     }
 
+    pub(crate) fn start_with(&self, args: &[&str], env: &[(&str, &str)]) -> Running {
+        let mut command = self.command(args);
+        command.envs(env.iter().copied());
+        Running::of(command)
+    }
+
     /// Starts a server on free ports, with its store in `t.db`.
     pub(crate) fn server(&self) -> Server {
-        let mut running = self.start(&[
-            "server",
-            "--http",
-            "127.0.0.1:0",
-            "--grpc",
-            "127.0.0.1:0",
-            "--db",
-            "t.db",
-        ]);
+        self.server_with(&[])
+    }
+
+    pub(crate) fn server_with(&self, more: &[&str]) -> Server {
+        let mut args = vec!["server", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"];
+        args.extend(["--db", "t.db"]);
+        args.extend(more);
+        let mut running = self.start(&args);
         let grpc = running.wait_for("grpc listening on ");
         let http = running.wait_for("http listening on ");
         Server {

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::program::{Home, write};
+use crate::program::{Home, wait_until, write};
 
 #[test]
 fn server_answers_probes_and_stops_in_order_on_sigterm_kl_28() {
@@ -89,4 +89,17 @@ fn json_log_is_one_object_a_line() {
     let event: serde_json::Value = serde_json::from_str(line).unwrap();
     assert_eq!(event["level"], "INFO");
     assert_eq!(event["signal"], "SIGTERM");
+}
+
+#[test]
+fn retention_is_applied_at_the_start_kl_17() {
+    let home = Home::new();
+    let server = home.server();
+    server.load(&home, 200);
+    server.running.signal("TERM");
+    server.running.wait();
+    let server = home.server_with(&["--retention-age", "1ms"]);
+    wait_until("everything is too old", || {
+        home.run(&["search", "-q", "--server", &server.http]).code == Some(1)
+    });
 }
