@@ -450,3 +450,6 @@ impl StreamAssembler {
 }
 
 const ROOM: &str = "batches are cut at megabytes, far below the arena's 4 GiB";
+
+#[cfg(test)]
+mod tests;

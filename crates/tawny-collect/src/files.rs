@@ -41,6 +41,9 @@ pub struct FilesSettings {
     pub pace: Duration,
     /// Longest wait for labels and annotations that may forbid reading a new pod. Its files are held open meanwhile.
     pub facts_grace: Duration,
+    /// A rotated file read to its end is left once its successor has lines and this long has passed; ten times as long
+    /// while it has none. Until then the runtime may still write to it.
+    pub settle: Duration,
     /// Longest line kept; a longer one keeps its head and says how much is missing (VK-9).
     pub max_line_bytes: usize,
     /// Text of one stream that makes a batch.
@@ -59,6 +62,7 @@ impl Default for FilesSettings {
             poll: Duration::from_millis(250),
             pace: Duration::from_millis(50),
             facts_grace: Duration::from_secs(2),
+            settle: Duration::from_millis(100),
             max_line_bytes: 1 << 20,
             batch_bytes: 512 << 10,
             max_open_files: 8_192,
@@ -88,7 +92,13 @@ impl Source for FileSource {
         SourceKind::Files
     }
 
-    async fn run(self: Box<Self>, intake: Intake, stop: CancellationToken) -> Result<(), Error> {
+    async fn run(
+        mut self: Box<Self>,
+        intake: Intake,
+        stop: CancellationToken,
+    ) -> Result<(), Error> {
+        let max_open_files = self.settings.max_open_files.min(descriptor_share());
+        self.settings.max_open_files = max_open_files;
         let engine = Engine::open(self.settings.clone(), intake.clone(), Instant::now());
         let readiness = engine
             .watcher()
@@ -117,7 +127,21 @@ impl Source for FileSource {
     }
 }
 
+/// The process's soft limit on open files, less a quarter for connections, stores and watches.
+fn descriptor_share() -> usize {
+    // Linux's table of limits, as in proc(5): name, soft limit, hard limit, unit.
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let soft = limits.lines().find_map(|line| {
+        line.strip_prefix("Max open files")?
+            .split_ascii_whitespace()
+            .next()
+    });
+    soft.and_then(|soft| soft.parse::<usize>().ok())
+        .map_or(usize::MAX, |soft| soft / 4 * 3)
+}
+
 type Wanted = Vec<(TailKey, StreamId)>;
+type Lanes = Vec<(TailKey, Lane)>;
 
 /// Moves the engine between its turns, and batches and lanes between it and the intake.
 struct Driver {
@@ -130,9 +154,9 @@ struct Driver {
     engine: Option<Box<Engine>>,
     turn: Option<JoinHandle<(Box<Engine>, Output)>>,
     sending: Option<BoxFuture<'static, Result<(), Error>>>,
-    resuming: Option<BoxFuture<'static, Result<Vec<(TailKey, Lane)>, Error>>>,
+    resuming: Option<BoxFuture<'static, Result<Lanes, Error>>>,
     wanted: Wanted,
-    lanes: Vec<(TailKey, Lane)>,
+    lanes: Lanes,
     is_facts_changed: bool,
     is_refused: bool,
     /// Events wait to be read.
@@ -248,7 +272,7 @@ impl Driver {
     }
 }
 
-async fn resume(intake: Intake, wanted: Wanted) -> Result<Vec<(TailKey, Lane)>, Error> {
+async fn resume(intake: Intake, wanted: Wanted) -> Result<Lanes, Error> {
     let (keys, ids): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
     let lanes = intake.resume(&ids).await?;
     Ok(keys.into_iter().zip(lanes).collect())

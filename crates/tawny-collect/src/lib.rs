@@ -32,5 +32,5 @@ pub use metadata::{Metadata, NoMetadata, PodFacts};
 pub use metrics::Metrics;
 pub use push::PushSink;
 pub use selection::{Facts, Selection, SelectionConfig, Subject, Verdict, Why};
-pub use sink::{Sink, SinkError, StoreSink};
+pub use sink::{NullSink, Sink, SinkError, StoreSink};
 pub use source::{Source, SourceKind};

@@ -60,3 +60,39 @@ impl Sink for StoreSink {
         self.0.write(batches.to_vec()).await.map_err(Self::error)
     }
 }
+
+/// Takes everything and keeps nothing; counts the lines. For measuring what is in front of a sink.
+#[derive(Debug, Default)]
+pub struct NullSink {
+    n_lines: tokio::sync::watch::Sender<u64>,
+}
+
+impl NullSink {
+    /// Lines taken so far.
+    pub fn n_lines(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.n_lines.subscribe()
+    }
+}
+
+#[async_trait]
+impl Sink for NullSink {
+    async fn resume(
+        &self,
+        _writer: WriterId,
+        streams: &[StreamId],
+    ) -> Result<Vec<Option<StreamEnd>>, SinkError> {
+        Ok(vec![None; streams.len()])
+    }
+
+    async fn deliver(&self, batches: &[Batch]) -> Result<Vec<Written>, SinkError> {
+        let n_lines: u64 = batches.iter().map(|batch| batch.entries.len() as u64).sum();
+        self.n_lines.send_modify(|total| *total += n_lines);
+        Ok(batches
+            .iter()
+            .map(|batch| Written::New {
+                end: batch.end,
+                n_new: batch.entries.len() as u64,
+            })
+            .collect())
+    }
+}

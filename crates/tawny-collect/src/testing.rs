@@ -11,7 +11,7 @@ use tawny_model::{
     Admission, Batch, Position, Remedy, Severity, Stream, StreamEnd, StreamId, Timestamp, WriterId,
     admit,
 };
-use tawny_runtime::{ManualClock, SharedClock, SystemClock};
+use tawny_runtime::{SharedClock, SystemClock};
 use tawny_store::Written;
 use tokio::sync::watch;
 
@@ -117,7 +117,7 @@ impl MemorySink {
     ///
     /// # Panics
     /// When it does not within [`PATIENCE`].
-    pub(crate) async fn wait_until(&self, done: impl Fn(&State) -> bool) {
+    pub(crate) async fn wait_until(&self, done: impl Fn(&State) -> bool + Send + Sync) {
         let mut changes = self.changes.subscribe();
         let wait = async {
             while !self.with(|state| done(state)) {
@@ -271,10 +271,6 @@ pub(crate) fn intake_with(
         metadata,
         bytes_in_flight: 8 << 20,
     })
-}
-
-pub(crate) fn manual_clock(secs: i64) -> Arc<ManualClock> {
-    Arc::new(ManualClock::new(Timestamp::from_secs(secs)))
 }
 
 pub(crate) fn stream_id(container: &str, restart: u32) -> StreamId {

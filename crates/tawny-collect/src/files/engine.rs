@@ -506,13 +506,14 @@ impl Engine {
             self.root.watch = self.watch(&path, Target::Root);
         }
         self.root.seen = Seen::now(&self.root.path, self.bench.wall);
-        let names = match list_directories(&self.root.path) {
-            Ok(names) => names,
-            Err(error) => {
+        let listed = list_directories(&self.root.path);
+        let was_gone = std::mem::replace(&mut self.root.is_gone, listed.is_err());
+        let names = listed.unwrap_or_else(|error| {
+            if !was_gone {
                 tracing::warn!(path = %self.root.path.display(), %error, "pod log directories cannot be listed");
-                Vec::new()
             }
-        };
+            Vec::new()
+        });
         for name in names {
             if self.pods.contains_key(&name) {
                 continue;

@@ -52,7 +52,10 @@ pub(super) fn locate(
         buf,
     };
     let Some(candidate) = search.youngest_not_younger() else {
-        return Found::Gone(start);
+        // All lines are younger; or the first few are, where lines are out of order.
+        return search
+            .scan(start, true)
+            .map_or(Found::Gone(start), Found::Mark);
     };
     let from = search.scan_start(candidate);
     if let Some(place) = search.scan(from, true) {
@@ -115,13 +118,19 @@ impl Search<'_, '_> {
                 _ => high = middle,
             }
         }
-        let back = low.saturating_sub(SLACK_BYTES);
-        // From a place inside a line, the next line's start; never beyond `low`, which is one.
-        if back == 0 {
-            0
-        } else {
-            self.first_time(generation, back)
-                .map_or(0, |(offset, _)| offset.min(low))
+        // Further back until a line is older than the mark for certain: the run of the marked time begins behind it.
+        let mut slack_bytes = SLACK_BYTES;
+        loop {
+            let back = low.saturating_sub(slack_bytes);
+            if back == 0 {
+                return 0;
+            }
+            match self.first_time(generation, back) {
+                Some((offset, time)) if offset <= low && time < self.mark.timestamp => {
+                    return offset;
+                }
+                _ => slack_bytes *= 2,
+            }
         }
     }
 

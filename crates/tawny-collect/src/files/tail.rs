@@ -17,12 +17,9 @@ use crate::{
     metrics::LostReason,
 };
 
-/// A rotated file at its end is left once its successor has lines and this long has passed: until then the runtime may
-/// still write to it.
-const SETTLE: Duration = Duration::from_millis(100);
-
-/// The same while the successor is empty, and for a file that was deleted: nobody waits for what is behind it.
-const SETTLE_QUIET: Duration = Duration::from_secs(1);
+/// How much longer a file is waited for when nobody waits for what is behind it: it was deleted, or its successor has no
+/// lines.
+const QUIET_FACTOR: u32 = 10;
 
 /// A rotated file not written to for this long is left at once.
 const LONG_QUIET: Duration = Duration::from_secs(10);
@@ -33,6 +30,9 @@ const FENCED_LONGEST: Duration = Duration::from_secs(60);
 
 /// Wait before a file is read again that could not be.
 const UNREADABLE_RETRY: Duration = Duration::from_secs(2);
+
+/// Fresh listings taken at once for a file that is not where the last one showed it.
+const MAX_MISSES: u32 = 3;
 
 /// What tails share while they are worked on, one at a time.
 #[derive(Debug)]
@@ -71,6 +71,8 @@ pub(super) struct Tail {
     /// In the queue of tails to work on.
     pub(super) is_queued: bool,
     n_fenced: u32,
+    /// Listings in a row that did not lead to the first file.
+    n_misses: u32,
 }
 
 #[derive(Debug)]
@@ -127,6 +129,7 @@ impl Tail {
             is_directory_gone: false,
             is_queued: false,
             n_fenced: 0,
+            n_misses: 0,
         }
     }
 
@@ -239,7 +242,7 @@ impl Tail {
     }
 
     fn skip(&mut self, why: Why, bench: &mut Bench) {
-        tracing::info!(stream = %self.id, %why, "not collected");
+        tracing::debug!(stream = %self.id, %why, "not collected");
         self.close_files(bench);
         self.done.clear();
         self.phase = Phase::Skipped;
@@ -262,7 +265,7 @@ impl Tail {
                 let until = *until;
                 match self.verdict(about, bench.now >= until, bench) {
                     Verdict::Collect(why) => {
-                        tracing::info!(stream = %self.id, %why, "collected");
+                        tracing::debug!(stream = %self.id, %why, "collected");
                         self.phase = Phase::Resuming;
                         Next::Resume
                     }
@@ -410,6 +413,11 @@ impl Tail {
             let content = match front.open(about.directory) {
                 Ok(content) => content,
                 Err(error) if error.kind() == io::ErrorKind::NotFound && may_have_moved => {
+                    self.n_misses += 1;
+                    if self.n_misses > MAX_MISSES {
+                        tracing::warn!(stream = %self.id, %error, "log file is listed and cannot be opened");
+                        return Next::WakeAt(bench.now + UNREADABLE_RETRY);
+                    }
                     return Next::Relist;
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -428,6 +436,7 @@ impl Tail {
                 }
             };
             bench.n_open_files += usize::from(is_new);
+            self.n_misses = 0;
             let before = reading.cursor.offset;
             let result = reading.read_lines(content, left_bytes, bench);
             let n_read =
@@ -507,11 +516,8 @@ impl Tail {
                         bench.wall.saturating_since(modified) >= LONG_QUIET
                     });
             if n_behind < 2 && !is_long_quiet {
-                let settle = if n_behind == 0 || is_successor_empty {
-                    SETTLE_QUIET
-                } else {
-                    SETTLE
-                };
+                let is_quiet = n_behind == 0 || is_successor_empty;
+                let settle = bench.settings.settle * if is_quiet { QUIET_FACTOR } else { 1 };
                 let over_at = *reading.eof_since.get_or_insert(bench.now) + settle;
                 if bench.now < over_at {
                     return AtEof::Until(over_at);

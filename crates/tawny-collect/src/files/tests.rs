@@ -10,6 +10,8 @@ use flate2::{Compression, write::GzEncoder};
 use tawny_model::{Timestamp, gap::GAP_ATTRIBUTE};
 use tempfile::TempDir;
 
+mod simulation;
+
 use super::*;
 use crate::{
     DeliverSettings, Deliverer, PodFacts, Selection, SelectionConfig,
@@ -67,19 +69,19 @@ impl Node {
         fs::rename(self.log(from), self.log(to)).unwrap();
     }
 
-    /// As the kubelet does: a compressed copy under another name, renamed, then the plain file removed.
     fn compress(&self, name: &str) {
-        let (tmp, gz) = (
-            self.log(&format!("{name}.tmp")),
-            self.log(&format!("{name}.gz")),
-        );
+        self.compress_at(&self.log(name));
+    }
+
+    /// As the kubelet does: a compressed copy under another name, renamed, then the plain file removed.
+    fn compress_at(&self, plain: &Path) {
+        let named = |ending: &str| PathBuf::from(format!("{}{ending}", plain.display()));
+        let (tmp, gz) = (named(".tmp"), named(".gz"));
         let mut encoder = GzEncoder::new(File::create(&tmp).unwrap(), Compression::fast());
-        encoder
-            .write_all(&fs::read(self.log(name)).unwrap())
-            .unwrap();
+        encoder.write_all(&fs::read(plain).unwrap()).unwrap();
         encoder.finish().unwrap();
         fs::rename(tmp, gz).unwrap();
-        fs::remove_file(self.log(name)).unwrap();
+        fs::remove_file(plain).unwrap();
     }
 
     fn settings(&self) -> FilesSettings {
@@ -89,6 +91,7 @@ impl Node {
             pace: Duration::from_millis(1),
             poll: Duration::from_millis(20),
             facts_grace: Duration::ZERO,
+            settle: Duration::from_millis(5),
             ..FilesSettings::default()
         }
     }

@@ -121,6 +121,36 @@ fn unreadable_generations_count_as_empty() {
     );
 }
 
+#[test]
+fn a_run_of_one_instant_longer_than_the_slack_is_counted_from_its_start() {
+    let filler = "x".repeat(2000);
+    let mut text = cri(1, "first");
+    let run_start = text.len();
+    for n in 0..100 {
+        // One line in the middle is out of order.
+        text.push_str(&cri(if n == 60 { 4 } else { 5 }, &filler));
+    }
+    let line = cri(5, &filler).len();
+    let mut generations = [plain(text.as_bytes())];
+    assert_eq!(
+        find(&mut generations, mark(5, 50)),
+        Found::Mark(at(0, run_start + 50 * line))
+    );
+}
+
+#[test]
+fn a_mark_a_little_older_than_the_oldest_line_is_found() {
+    let text = [
+        cri(5, "stdout"),
+        cri(4, "stderr, stamped before"),
+        cri(6, "c"),
+    ]
+    .concat();
+    let mut generations = [plain(text.as_bytes())];
+    let place = at(0, text.len() - cri(6, "c").len());
+    assert_eq!(find(&mut generations, mark(4, 1)), Found::Mark(place));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
