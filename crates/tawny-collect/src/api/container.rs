@@ -26,6 +26,9 @@ const RETRY_LONGEST: Duration = Duration::from_secs(30);
 /// How long a stream may keep its slot once others wait for one.
 const TURN: Duration = Duration::from_secs(2);
 
+/// A look at a container that brings this much is soon followed by another, so that rotation does not overtake.
+const BUSY_BYTES: usize = 64 << 10;
+
 /// Longest time for handing on what is read when told to stop.
 const STOP_FLUSH: Duration = Duration::from_secs(2);
 
@@ -67,8 +70,10 @@ pub(crate) struct Reader {
 enum Left {
     Stopped,
     Refused(Refusal),
-    /// Everything there was has been read.
-    End,
+    /// Everything there was has been read: this much.
+    End {
+        n_bytes: usize,
+    },
     /// Nothing came for long, or another stream's turn has come.
     Idle,
     /// It belongs to another run or another pod of the same name; nothing was taken from it.
@@ -198,19 +203,23 @@ impl Reader {
             drop(slot);
             let pause = match left {
                 Left::Stopped => return Ok(Done::Stopped),
-                Left::End if !run.is_live => {
+                Left::End { .. } if !run.is_live => {
                     feed.finish().await?;
                     return Ok(Done::Ended);
                 }
-                Left::End if follow => {
+                Left::End { .. } if follow => {
                     // The container has ended, or the kubelet dropped the stream: its next status tells (KL-42).
                     is_read_up = true;
                     backoff.reset();
                     backoff.next_delay()
                 }
-                Left::End => {
+                Left::End { n_bytes } => {
                     backoff.reset();
-                    self.context.settings.poll_interval
+                    if n_bytes >= BUSY_BYTES {
+                        RETRY_FIRST
+                    } else {
+                        self.context.settings.poll_interval
+                    }
                 }
                 Left::Idle => {
                     is_read_up = false;
@@ -232,7 +241,9 @@ impl Reader {
                 Left::Failed(tawny_kube::Error::BadRequest { .. }) if run.is_previous => break,
                 Left::Failed(error) => {
                     is_read_up = false;
-                    self.context.problems.report(&error, feed.lane().id());
+                    self.context
+                        .problems
+                        .report(&error, &facts, &self.container);
                     backoff
                         .next_delay()
                         .max(error.retry_after().unwrap_or_default())
@@ -310,6 +321,7 @@ impl Reader {
         let mut opening = pin!(context.cluster.open_logs(&request));
         let mut lines = LineBuffer::new(context.settings.max_line_bytes);
         let mut is_checked = false;
+        let mut n_read = 0;
         loop {
             let deadline = idle_since + self.patience(run.restart);
             let due = feed.due();
@@ -342,7 +354,7 @@ impl Reader {
                             take_line(feed, &mut lines, context.mends_lines, false);
                         }
                         feed.flush().await?;
-                        return Ok(Left::End);
+                        return Ok(Left::End { n_bytes: n_read });
                     }
                     if !is_checked {
                         if NOTICES.iter().any(|notice| bytes.starts_with(notice)) {
@@ -362,6 +374,7 @@ impl Reader {
                         }
                     }
                     let n_bytes = bytes.len();
+                    n_read += n_bytes;
                     if let Some(log) = &mut log {
                         log.consume(n_bytes);
                     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use rustc_hash::FxHashMap;
-use tawny_model::StreamId;
+use tawny_kube::PodFacts;
 use tokio::time::Instant;
 
 /// A failure of one kind is told again after this long.
@@ -19,11 +19,14 @@ pub(crate) struct Problems {
 }
 
 impl Problems {
-    pub(crate) fn report(&self, error: &tawny_kube::Error, stream: &StreamId) {
+    pub(crate) fn report(&self, error: &tawny_kube::Error, pod: &PodFacts, container: &str) {
+        let PodFacts {
+            namespace, name, ..
+        } = pod;
         if self.is_news(error.kind()) {
-            tracing::warn!(%stream, %error, "cannot read a container's log; trying again");
+            tracing::warn!(%namespace, pod = %name, container, %error, "cannot read a container's log; trying again");
         } else {
-            tracing::debug!(%stream, %error, "cannot read a container's log; trying again");
+            tracing::debug!(%namespace, pod = %name, container, %error, "cannot read a container's log; trying again");
         }
     }
 
