@@ -289,8 +289,9 @@ impl StreamAssembler {
         match reason {
             GapReason::Rotated => {
                 self.lost.n_rotated_gaps += 1;
-                // The line the mark names is gone, so the count of lines starts anew with what is left.
-                self.mark = ResumeMark::default();
+                // The line the mark names is gone: what is left begins with the first that is younger. Its time stays, or
+                // a stream that ends with this record would be read once more.
+                self.mark.n_lines = 0;
             }
             _ => self.lost.n_unreadable_gaps += 1,
         }

@@ -14,7 +14,7 @@ pub struct WriterId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct ResumeMark {
     pub timestamp: Timestamp,
-    /// At least 1, or 0 at the very start of a stream.
+    /// At least 1; or 0 at the very start of a stream, and behind a gap, where the first younger line is next.
     pub n_lines: u32,
 }
 

@@ -42,7 +42,7 @@ pub(super) fn locate(
         generation: 0,
         offset: 0,
     };
-    if mark.n_lines == 0 {
+    if mark == ResumeMark::default() {
         return Found::Mark(start);
     }
     let mut search = Search {
@@ -51,6 +51,10 @@ pub(super) fn locate(
         max_line_bytes,
         buf,
     };
+    if mark.n_lines == 0 {
+        let from = search.youngest_not_younger().unwrap_or(0);
+        return Found::Mark(search.first_younger(from));
+    }
     let Some(candidate) = search.youngest_not_younger() else {
         // All lines are younger; or the first few are, where lines are out of order.
         return search

@@ -56,6 +56,20 @@ fn the_start_needs_no_mark() {
 }
 
 #[test]
+fn behind_a_gap_the_place_is_the_first_younger_line() {
+    let (first, second) = ([cri(1, "a"), cri(5, "b")].concat(), cri(7, "c"));
+    let mut generations = [plain(first.as_bytes()), gz(second.as_bytes())];
+    let mut place = |nanos| find(&mut generations, mark(nanos, 0));
+    assert_eq!(place(3), Found::Mark(at(0, cri(1, "a").len())));
+    assert_eq!(place(5), Found::Mark(at(1, 0)));
+    assert_eq!(
+        place(9),
+        Found::Mark(at(1, second.len())),
+        "nothing is read twice"
+    );
+}
+
+#[test]
 fn lines_of_one_instant_are_counted_across_files() {
     let first = [cri(1, "a"), cri(5, "b"), cri(5, "c")].concat();
     let second = [cri(5, "d"), cri(5, "e"), cri(9, "f")].concat();
