@@ -24,9 +24,9 @@ impl Problems {
             namespace, name, ..
         } = pod;
         if self.is_news(error.kind()) {
-            tracing::warn!(%namespace, pod = %name, container, %error, "cannot read a container's log; trying again");
+            tracing::warn!(%namespace, pod = %name, %container, %error, "cannot read a container's log; trying again");
         } else {
-            tracing::debug!(%namespace, pod = %name, container, %error, "cannot read a container's log; trying again");
+            tracing::debug!(%namespace, pod = %name, %container, %error, "cannot read a container's log; trying again");
         }
     }
 

@@ -675,3 +675,47 @@ async fn pod_deleted_while_the_stream_was_down_leaves_a_gap_record() {
     .await;
     process.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_of_a_deleted_pod_is_read_from_the_open_stream() {
+    // SX-14
+    let (kube, sink) = (Kube::new(), Arc::new(MemorySink::default()));
+    kube.write(0, 0, &["a"]);
+    kube.tell();
+    let process = Process::start(&kube, &sink, 1);
+    expect(&sink, &[(0, &["a"])]).await;
+    kube.change(|world| world.is_gone = true);
+    kube.tell();
+    kube.write(0, 5, &["shutting down"]);
+    expect(&sink, &[(0, &["a", "shutting down"])]).await;
+    kube.write(0, 9, &["bye"]);
+    kube.change(|world| world.state = State::Ended);
+    expect(&sink, &[(0, &["a", "shutting down", "bye"])]).await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(
+        stored(&sink),
+        runs(&[(0, &["a", "shutting down", "bye"])]),
+        "read to its end, so nothing is missing"
+    );
+    assert!(kube.directory.is_empty());
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_collectors_of_one_container_store_each_line_once() {
+    let (kube, sink) = (Kube::new(), Arc::new(MemorySink::default()));
+    let texts: Vec<String> = (0..100).map(|n| format!("line {n}")).collect();
+    kube.write(0, 0, &["line 0"]);
+    kube.tell();
+    let first = Process::start(&kube, &sink, 1);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let second = Process::start(&kube, &sink, 2);
+    for (n, text) in (1i64..).zip(&texts[1..]) {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        kube.write(0, n * 3_000, &[text]);
+    }
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    expect(&sink, &[(0, &texts)]).await;
+    first.stop().await;
+    second.stop().await;
+}
