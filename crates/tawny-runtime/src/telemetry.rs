@@ -69,7 +69,7 @@ impl fmt::Display for Filter {
 }
 
 /// Libraries that log each failure which they also return: it is told once here, with what to do about it.
-const QUIET_TARGETS: &str = "kube_runtime=error,kube_client=error";
+const QUIET_TARGETS: &str = "kube_runtime=error,kube_client=error,kube_client::client::builder=off";
 
 /// Starts logging. The first call of a process wins; later ones change nothing.
 ///
