@@ -182,6 +182,21 @@ fn a_gap_record_is_stored_with_the_line_behind_it_or_not_at_all() {
 }
 
 #[test]
+fn a_stream_that_ends_with_a_gap_record_is_not_read_again() {
+    let mark = ResumeMark {
+        timestamp: at(5),
+        n_lines: 2,
+    };
+    let end = Position(500);
+    let mut assembler = assembler(Some(StreamEnd { end, mark }));
+    assembler.gap(GapReason::Rotated, 0);
+    assembler.finish(at(9), &mut LineScratch::default());
+    let batch = assembler.cut().unwrap();
+    assert_eq!((batch.entries.len(), batch.end), (1, Position(501)));
+    assert_eq!(batch.end_mark, ResumeMark { n_lines: 0, ..mark });
+}
+
+#[test]
 fn a_malformed_line_counts_as_stamped_like_the_one_before() {
     let mut assembler = assembler(None);
     feed(&mut assembler, &cri(3, "stdout F", "a"), 0);
