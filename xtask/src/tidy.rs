@@ -34,7 +34,6 @@ const PURE: &[&str] = &["tawny-model", "tawny-query", "tawny-wire"];
 const IMPURE: &[&str] = &[
     "async-std",
     "axum",
-    "bollard",
     "hyper",
     "inotify",
     "k8s-openapi",
@@ -65,7 +64,6 @@ const FENCED: &[(&str, &[&str])] = &[
     ("anyhow", &["tawny", "xtask"]),
     // The demo answers as a Kubernetes API.
     ("axum", &["tawny-server", "tawny"]),
-    ("bollard", &["tawny-collect"]),
     ("clap", &["tawny"]),
     ("inotify", &["tawny-collect"]),
     ("rusqlite", &["tawny-store"]),
