@@ -101,7 +101,7 @@ impl Feed {
 
     /// Begins a new connection, which is to send the lines from this time on; `None` asks for all there are.
     pub(crate) fn reconnect(&mut self) -> Option<Timestamp> {
-        if self.mark.n_lines == 0 {
+        if self.mark == ResumeMark::default() {
             self.search = None;
             return None;
         }
@@ -116,6 +116,14 @@ impl Feed {
             self.take(raw, cut_bytes, len_bytes);
             return;
         };
+        if self.mark.n_lines == 0 {
+            // Behind a gap record: the first younger line is next.
+            if raw.timestamp > self.mark.timestamp {
+                self.search = None;
+                self.take(raw, cut_bytes, len_bytes);
+            }
+            return;
+        }
         if raw.timestamp == self.mark.timestamp {
             search.n_run += 1;
             if search.n_run == self.mark.n_lines {
@@ -138,8 +146,8 @@ impl Feed {
         });
         // Told apart in a second at the latest, should nothing else come.
         self.due.get_or_insert_with(|| Instant::now() + DISORDER);
-        let is_past = raw.timestamp > self.mark.timestamp.saturating_add(DISORDER);
-        if is_past || search.held_bytes > MAX_HELD_BYTES {
+        // However young the line is: behind a clock that was set back the mark may still follow.
+        if search.held_bytes > MAX_HELD_BYTES {
             self.give_up_search();
         }
     }
@@ -174,7 +182,7 @@ impl Feed {
     /// Notes that lines behind the last one were deleted before they were read.
     pub(crate) fn lost(&mut self) {
         self.assembler.gap(GapReason::Rotated, 0);
-        self.mark = ResumeMark::default();
+        self.mark.n_lines = 0;
     }
 
     fn take(&mut self, raw: RawLine<'_>, cut_bytes: u64, len_bytes: u64) {
@@ -185,9 +193,16 @@ impl Feed {
         self.note_due();
     }
 
-    /// Keeps a line that has no time, behind the line before it; repeats of it cannot be told.
+    /// Keeps a line that has no time, behind the line before it; while the mark is looked for it counts as a repeat.
     pub(crate) fn malformed(&mut self, line: &[u8], cut_bytes: u64, len_bytes: u64) {
-        if self.search.is_some() {
+        if let Some(search) = &mut self.search {
+            // It was counted with the line before it when the mark was made.
+            if search.n_run > 0 {
+                search.n_run += 1;
+                if search.n_run == self.mark.n_lines {
+                    self.search = None;
+                }
+            }
             return;
         }
         let now = self.intake.clock().now();
@@ -231,6 +246,16 @@ impl Feed {
             .has_open_partial()
             .then(|| Instant::now() + crate::assembler::PARTIAL_EXPIRY);
         Ok(())
+    }
+
+    /// Sends what is gathered when a connection breaks: what a search holds back is neither new nor a repeat yet, and
+    /// the next connection brings it again.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] when the deliverer has ended.
+    pub(crate) async fn break_off(&mut self) -> Result<(), Error> {
+        self.search = None;
+        self.flush().await
     }
 
     /// Sends everything, at the end of the stream.
@@ -355,6 +380,92 @@ mod tests {
         let messages = stored(&LOG[..4], &[(2, "c"), (2, "d"), (9, "new")]).await;
         assert_eq!(messages.len(), 6, "{messages:?}");
         assert!(messages[4].starts_with("gap: "));
+    }
+
+    #[tokio::test]
+    async fn a_clock_set_back_repeats_nothing() {
+        // KL-40: the lines from before the step are seconds younger than the mark and are sent again.
+        let second = 1_000_000_000;
+        let log = [
+            (60 * second, "a"),
+            (61 * second, "b"),
+            (5 * second, "c"),
+            (6 * second, "d"),
+        ];
+        for n_first in 1..=log.len() {
+            let messages = stored(&log[..n_first], &log).await;
+            assert_eq!(messages, ["a", "b", "c", "d"], "first {n_first} lines");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_ends_with_a_gap_record_goes_on_behind_it() {
+        let sink = Arc::new(MemorySink::default());
+        for (writer, lines) in [(1, &LOG[..2]), (2, &LOG[..4]), (3, &LOG[..])] {
+            let intake = intake(&sink, writer);
+            let mut feed = open(&intake).await;
+            feed.reconnect();
+            feed_lines(&mut feed, lines);
+            if writer == 2 {
+                feed.lost();
+            }
+            feed.finish().await.unwrap();
+            let stop = CancellationToken::new();
+            stop.cancel();
+            Deliverer::new(&intake, DeliverSettings::default())
+                .run(stop)
+                .await
+                .unwrap();
+        }
+        let messages = sink.messages();
+        assert!(messages[4].starts_with("gap: "), "{messages:?}");
+        assert_eq!(messages[..4], ["a", "b", "c", "d"]);
+        assert_eq!(messages[5..], ["err", "out"]);
+    }
+
+    #[tokio::test]
+    async fn a_line_without_a_time_is_found_again_behind_its_mark() {
+        let sink = Arc::new(MemorySink::default());
+        for writer in [1, 2] {
+            let intake = intake(&sink, writer);
+            let mut feed = open(&intake).await;
+            feed.reconnect();
+            feed_lines(&mut feed, &LOG[..1]);
+            feed.malformed(b"no time here", 0, 13);
+            if writer == 2 {
+                feed_lines(&mut feed, &LOG[1..2]);
+            }
+            feed.finish().await.unwrap();
+            let stop = CancellationToken::new();
+            stop.cancel();
+            Deliverer::new(&intake, DeliverSettings::default())
+                .run(stop)
+                .await
+                .unwrap();
+        }
+        assert_eq!(sink.messages(), ["a", "no time here", "b"]);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_breaks_while_the_mark_is_looked_for_repeats_nothing() {
+        let sink = Arc::new(MemorySink::default());
+        let intake = intake(&sink, 1);
+        let mut feed = open(&intake).await;
+        feed_lines(&mut feed, &LOG);
+        feed.reconnect();
+        // Younger than the mark, which is the line behind it.
+        feed_lines(&mut feed, &LOG[4..5]);
+        feed.break_off().await.unwrap();
+        feed.reconnect();
+        feed_lines(&mut feed, &LOG);
+        feed.finish().await.unwrap();
+        let stop = CancellationToken::new();
+        stop.cancel();
+        Deliverer::new(&intake, DeliverSettings::default())
+            .run(stop)
+            .await
+            .unwrap();
+        assert_eq!(sink.messages(), LOG.map(|(_, text)| text));
     }
 
     #[tokio::test]

@@ -104,7 +104,11 @@ impl Reader {
                 .and_then(|container| runs::next(container, after));
             match next {
                 Some(run) => {
-                    self.note_missed(&facts, after, run.restart).await?;
+                    tokio::select! {
+                        biased;
+                        () = self.stop.cancelled() => return Ok(()),
+                        noted = self.note_missed(&facts, after, run.restart) => noted?,
+                    }
                     if self.read(&facts, run.restart).await? == Done::Stopped {
                         return Ok(());
                     }
@@ -232,7 +236,11 @@ impl Reader {
                         return Ok(Done::Stopped);
                     }
                     drop(feed);
-                    feed = self.open(&facts, restart).await?;
+                    feed = tokio::select! {
+                        biased;
+                        () = self.stop.cancelled() => return Ok(Done::Stopped),
+                        feed = self.open(&facts, restart) => feed?,
+                    };
                     continue;
                 }
                 Left::NoLog if !run.is_live => break,
@@ -330,7 +338,7 @@ impl Reader {
                 biased;
                 () = self.stop.cancelled() => {
                     // What does not go out in time is read again at the next start.
-                    if let Ok(flushed) = timeout(STOP_FLUSH, feed.flush()).await {
+                    if let Ok(flushed) = timeout(STOP_FLUSH, feed.break_off()).await {
                         flushed?;
                     }
                     return Ok(Left::Stopped);
@@ -344,7 +352,7 @@ impl Reader {
                     let bytes = match filled {
                         Ok(bytes) => bytes,
                         Err(error) => {
-                            feed.flush().await?;
+                            feed.break_off().await?;
                             return Ok(Left::Failed(error));
                         }
                     };

@@ -191,7 +191,7 @@ impl Reader {
                 biased;
                 () = self.stop.cancelled() => {
                     // What does not go out in time is read again at the next start.
-                    if let Ok(flushed) = timeout(STOP_FLUSH, feed.flush()).await {
+                    if let Ok(flushed) = timeout(STOP_FLUSH, feed.break_off()).await {
                         flushed?;
                     }
                     return Ok(Left::Stopped);
@@ -207,7 +207,7 @@ impl Reader {
                             return Ok(Left::End);
                         }
                         Err(error) => {
-                            feed.flush().await?;
+                            feed.break_off().await?;
                             return Ok(Left::Failed(error));
                         }
                     };
@@ -217,7 +217,7 @@ impl Reader {
                         failure = Some("a frame of unknown kind".to_owned());
                     }
                     if let Some(message) = failure {
-                        feed.flush().await?;
+                        feed.break_off().await?;
                         return Ok(Left::Failed(EngineError::Log { message }));
                     }
                     if feed.is_full() {
