@@ -205,6 +205,7 @@ impl StreamAssembler {
         self.end = self.end.advance(len_bytes);
         self.mark = self.mark.after_line(raw.timestamp);
         self.last_timestamp = raw.timestamp;
+        let is_piece = raw.is_partial;
         if let Some(line) = self.joiner.push_cut(raw, cut_bytes, joined) {
             Self::put_line(
                 &mut self.entries,
@@ -217,7 +218,10 @@ impl StreamAssembler {
             );
         }
         if self.joiner.is_open() {
-            self.open_since = Some(now);
+            // Lines of the other output must not keep a line open that nobody goes on with.
+            if is_piece || self.open_since.is_none() {
+                self.open_since = Some(now);
+            }
             if self.entries.text_bytes() > MAX_HELD_BACK_BYTES && self.safe.n_entries == 0 {
                 self.flush_partials(joined, text, message);
             }

@@ -219,7 +219,9 @@ impl Feed {
     }
 
     fn note_due(&mut self) {
-        self.due.get_or_insert_with(|| Instant::now() + LINGER);
+        let soon = Instant::now() + LINGER;
+        // Not later than that, though a line's next piece was waited for much longer.
+        self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
     }
 
     /// When to [`Feed::flush`] although little is gathered.
@@ -466,6 +468,24 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(sink.messages(), LOG.map(|(_, text)| text));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lines_do_not_wait_as_long_as_an_open_line_is_waited_for() {
+        let sink = Arc::new(MemorySink::default());
+        let mut feed = open(&intake(&sink, 1)).await;
+        for is_partial in [true, false] {
+            let raw = RawLine {
+                timestamp: Timestamp::from_nanos(1),
+                output: Output::Stdout,
+                is_partial,
+                content: b"piece",
+            };
+            feed.line(raw, 0, 6);
+            let due = feed.due().expect("a line is gathered");
+            assert_eq!(due - Instant::now(), LINGER);
+            feed.flush().await.unwrap();
+        }
     }
 
     #[tokio::test]

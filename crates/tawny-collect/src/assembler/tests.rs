@@ -109,6 +109,22 @@ fn an_open_line_is_given_out_when_its_rest_does_not_come() {
 }
 
 #[test]
+fn an_open_line_expires_although_the_other_output_goes_on() {
+    let mut assembler = assembler(None);
+    let mut scratch = LineScratch::default();
+    feed(&mut assembler, &cri(1, "stdout P", "half"), 100);
+    for now in [110, 120, 129] {
+        feed(&mut assembler, &cri(now, "stderr F", "busy"), now);
+    }
+    assembler.expire(at(130), &mut scratch);
+    assert_eq!(
+        texts(assembler.cut().as_ref()),
+        ["busy", "busy", "busy", "half"],
+        "VK-9"
+    );
+}
+
+#[test]
 fn an_open_line_does_not_hold_back_the_other_output_without_bound() {
     let mut assembler = assembler(None);
     feed(&mut assembler, &cri(1, "stdout P", "never"), 0);
