@@ -273,6 +273,91 @@ fn call(rng: &mut Rng, streams: &[Arc<Stream>], ends: &mut [Position], first: u6
         .collect()
 }
 
+/// The same lines into kubelogs' schema (KL-12 to KL-17: buffer of 1,000 rows, its indexes, triggers and pragmas).
+fn ingest_kubelogs(n_lines: u64) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("kubelogs.db");
+    let mut conn = rusqlite::Connection::open(&file).unwrap();
+    conn.execute_batch(
+        "PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL; PRAGMA locking_mode = EXCLUSIVE; PRAGMA cache_size = -64000;
+         CREATE TABLE logs (id INTEGER PRIMARY KEY AUTOINCREMENT, timestamp INTEGER NOT NULL, namespace TEXT NOT NULL,
+             pod TEXT NOT NULL, container TEXT NOT NULL, severity INTEGER NOT NULL, message TEXT NOT NULL, attributes TEXT,
+             dedup_hash INTEGER);
+         CREATE INDEX logs_k8s ON logs (namespace, pod, container);
+         CREATE INDEX logs_timestamp ON logs (timestamp DESC);
+         CREATE INDEX logs_severity ON logs (severity);
+         CREATE UNIQUE INDEX logs_dedup ON logs (dedup_hash) WHERE dedup_hash IS NOT NULL;
+         CREATE VIRTUAL TABLE logs_fts USING fts5 (message, content = logs, content_rowid = id,
+             tokenize = 'porter unicode61 remove_diacritics 1');
+         CREATE TRIGGER logs_ai AFTER INSERT ON logs BEGIN
+             INSERT INTO logs_fts (rowid, message) VALUES (new.id, new.message);
+         END;",
+    )
+    .unwrap();
+    let streams = streams();
+    let mut rng = Rng(0x9e37_79b9_7f4a_7c15);
+    let mut ends = vec![Position::ZERO; streams.len()];
+    let per_call = STREAMS_PER_CALL * LINES_PER_BATCH;
+    let (mut wall, mut cpu, mut n) = (0.0, 0.0, 0u64);
+    for first in (0..n_lines).step_by(per_call as usize) {
+        let batches = call(&mut rng, &streams, &mut ends, first);
+        let rows: Vec<_> = batches
+            .iter()
+            .flat_map(|batch| batch.entries.iter().map(|entry| (&batch.stream, entry)))
+            .collect();
+        let (cpu_before, started) = (cpu_seconds(), Instant::now());
+        for buffer in rows.chunks(1_000) {
+            let transaction = conn.transaction().unwrap();
+            {
+                let mut insert = transaction
+                    .prepare_cached(
+                        "INSERT OR IGNORE INTO logs (timestamp, namespace, pod, container, severity, message, attributes,
+                         dedup_hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                    )
+                    .unwrap();
+                for (stream, entry) in buffer {
+                    let attributes: BTreeMap<_, _> = entry.attributes().collect();
+                    let attributes = serde_json::to_string(&attributes).unwrap();
+                    let mut hash = tawny_model::stream::Fnv::default();
+                    hash.write(&entry.timestamp().as_nanos().to_le_bytes());
+                    for part in [&*stream.namespace, &*stream.pod, stream.container()] {
+                        hash.write(part.as_bytes());
+                        hash.write(&[0]);
+                    }
+                    hash.write(entry.message().as_bytes());
+                    insert
+                        .execute(rusqlite::params![
+                            entry.timestamp().as_nanos(),
+                            stream.namespace,
+                            stream.pod,
+                            stream.container(),
+                            entry.severity().number(),
+                            entry.message(),
+                            attributes,
+                            hash.finish().cast_signed(),
+                        ])
+                        .unwrap();
+                }
+            }
+            transaction.commit().unwrap();
+        }
+        wall += started.elapsed().as_secs_f64();
+        cpu += cpu_seconds() - cpu_before;
+        n += rows.len() as u64;
+    }
+    drop(conn);
+    let n = n as f64;
+    println!(
+        "kubelogs' schema: ingest {:.0} lines/s, {:.0} lines/CPU-s",
+        n / wall,
+        n / cpu
+    );
+    println!(
+        "kubelogs' schema: file {:.1} bytes/line",
+        fs::metadata(&file).unwrap().len() as f64 / n
+    );
+}
+
 fn median_ms(mut times: Vec<f64>) -> f64 {
     times.sort_by(f64::total_cmp);
     times[times.len() / 2] * 1e3
@@ -468,6 +553,8 @@ async fn run() {
         "facets top 10 namespaces and pods by errors: {:.2} ms",
         median_ms(times)
     );
+    drop(store);
+    ingest_kubelogs(n_lines);
 }
 
 fn filter(query: &str, since_secs: Option<i64>, last: Timestamp) -> Filter {
