@@ -18,6 +18,7 @@ def pod_deletion_drained(scene):
         name = f"dying-{source}"
         scene.apply(pod(name, LAST_WORDS, terminationGracePeriodSeconds=20))
         server.wait_for(f"ready pod:{name}", 40)
+        scene.wait_running(name)  # until then the kubelet may end the container without asking
         scene.kubectl("delete", "pod", name, "--timeout=60s")
         server.wait_for(f'"last words" pod:{name}', 30)
         check_sequence(server.sequence(name), 2000)
