@@ -52,6 +52,7 @@ pub(super) fn locate(
         buf,
     };
     if mark.n_lines == 0 {
+        // The stream ends with a gap record, which stands for all lines up to this time.
         let from = search.youngest_not_younger().unwrap_or(0);
         return Found::Mark(search.first_younger(from));
     }

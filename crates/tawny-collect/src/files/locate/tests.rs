@@ -115,6 +115,23 @@ fn a_mark_at_the_end_of_a_torn_line_is_found() {
 }
 
 #[test]
+fn behind_a_gap_record_the_first_younger_line_is_next() {
+    let mut generations = [
+        gz(cri(1, "a").as_bytes()),
+        plain([cri(2, "b"), cri(3, "c")].concat().as_bytes()),
+    ];
+    assert_eq!(
+        find(&mut generations, mark(2, 0)),
+        Found::Mark(at(1, cri(2, "b").len()))
+    );
+    assert_eq!(find(&mut generations, mark(-1, 0)), Found::Mark(at(0, 0)));
+    assert_eq!(
+        find(&mut generations, mark(3, 0)),
+        Found::Mark(at(1, 2 * cri(2, "b").len()))
+    );
+}
+
+#[test]
 fn unreadable_generations_count_as_empty() {
     let damaged = Content::new(
         {
