@@ -38,7 +38,10 @@ pub trait LogStore: fmt::Debug + Send + Sync + 'static {
     /// dropped (KL-14). `id` of the given entries is ignored. Answers how many were new.
     async fn append(&self, entries: Vec<LogEntry>) -> Result<u64, Error>;
 
-    /// The best `limit` entries by id in the request's order, with a cursor that neither skips nor repeats.
+    /// The best entries by id in the request's order, with a cursor that neither skips nor repeats.
+    ///
+    /// At most `limit` of them: a page whose entries are long may hold fewer, though at least one, and then says
+    /// `has_more`.
     ///
     /// Ids are in the order of time, and lines of one stream within a microsecond in the order they were written. A page
     /// is a snapshot; what is written later shows on later pages where its id lies ahead of the cursor, and not where it
@@ -74,6 +77,12 @@ pub trait LogStore: fmt::Debug + Send + Sync + 'static {
     /// What a write would answer: the disk is full, the file has become read-only.
     async fn check_writable(&self) -> Result<(), Error> {
         self.append(Vec::new()).await.map(drop)
+    }
+
+    /// Completes when the engine has died of a fault of its own and can write no more: stop the process. Never completes
+    /// while it works.
+    async fn died(&self) {
+        std::future::pending().await
     }
 
     /// Every commit from now on. A receiver that falls behind is told so by the channel and searches for what it missed.
@@ -120,7 +129,7 @@ pub enum Order {
 pub struct SearchRequest {
     pub filter: Filter,
     pub order: Order,
-    /// 1 to [`MAX_LIMIT`].
+    /// 1 to [`MAX_LIMIT`]; an upper bound, as a page is bounded in bytes too.
     pub limit: usize,
     /// Only ids greater than this.
     pub after: Option<EntryId>,

@@ -61,6 +61,7 @@ macro_rules! conformance_suite {
                 newest_come_first_and_oldest_when_asked
                 lines_of_one_instant_keep_their_order
                 range_takes_its_start_and_leaves_its_end_to_the_nanosecond
+                long_entries_make_short_pages
                 pages_neither_skip_nor_repeat
                 pages_hold_while_lines_are_written
                 limit_out_of_range_is_refused

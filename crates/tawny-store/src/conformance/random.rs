@@ -8,10 +8,10 @@ use proptest::{
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
 use tawny_model::{EntryId, LogEntry, StreamId, Timestamp, WriterId};
-use tawny_query::{Query, testing};
+use tawny_query::{Field, Query, testing};
 
 use super::{Feed, Line, Place, T0, oldest, search_all};
-use crate::{Filter, HistogramRequest, MAX_LIMIT, Order, SearchRequest, Written};
+use crate::{FacetsRequest, Filter, HistogramRequest, MAX_LIMIT, Order, SearchRequest, Written};
 
 fn runner(seed: u8) -> TestRunner {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
@@ -25,7 +25,7 @@ fn draw<S: Strategy>(runner: &mut TestRunner, strategy: &S) -> S::Value {
         .current()
 }
 
-/// Hundreds of random queries over random entries: search, count and histogram say what [`Query::matches`] says.
+/// Hundreds of random queries over random entries: search, count, histogram and facets say what [`Query::matches`] says.
 pub async fn engine_answers_as_the_matcher_does(place: &impl Place) {
     const SEED: u8 = 7;
     let mut runner = runner(SEED);
@@ -78,6 +78,20 @@ pub async fn engine_answers_as_the_matcher_does(place: &impl Place) {
             expected.len() as u64,
             "{context}"
         );
+        let request = FacetsRequest {
+            filter: filter.clone(),
+            fields: vec![Field::Namespace, Field::Attribute("status".into())],
+            limit: usize::MAX,
+        };
+        let facets = store.facets(&request).await.expect(&context);
+        let expected_facets = [
+            tally(expected.iter().map(|entry| Some(&*entry.stream.namespace))),
+            tally(expected.iter().map(|entry| entry.attribute("status"))),
+        ];
+        for (facet, expected) in facets.into_iter().zip(expected_facets) {
+            let values: BTreeMap<String, u64> = facet.values.into_iter().collect();
+            assert_eq!(values, expected, "{context}");
+        }
         let request = SearchRequest {
             filter,
             ..oldest("", MAX_LIMIT)
@@ -100,6 +114,14 @@ pub async fn engine_answers_as_the_matcher_does(place: &impl Place) {
         );
     }
     assert!(n_hits > 5_000, "the queries hit something: {n_hits}");
+}
+
+fn tally<'e>(values: impl Iterator<Item = Option<&'e str>>) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    for value in values.flatten() {
+        *counts.entry(value.to_owned()).or_default() += 1;
+    }
+    counts
 }
 
 #[derive(Debug, Clone)]

@@ -462,6 +462,10 @@ pub async fn too_large_entry_is_refused_and_nothing_of_the_call_is_stored(place:
     backwards.start = Position(50);
     let error = store.write(vec![backwards]).await.unwrap_err();
     assert_eq!(error.remedy(), Remedy::Reject, "{error}");
+    let mut too_far = Feed::new("api").batch([Line::at(0, "x")]);
+    too_far.end = Position(i64::MAX.unsigned_abs() + 1);
+    let error = store.write(vec![too_far]).await.unwrap_err();
+    assert_eq!(error.remedy(), Remedy::Reject, "{error}");
     assert_eq!(store.count(&filter("")).await.unwrap(), 0);
     Feed::new("api")
         .write(&*store, [Line::at(0, "goes on")])

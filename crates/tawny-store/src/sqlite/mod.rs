@@ -345,6 +345,14 @@ impl LogStore for SqliteStore {
         .await
     }
 
+    async fn died(&self) {
+        match &self.commands_tx {
+            // The writer lets go of its end only when it panics, as long as this one is held.
+            Some(commands_tx) => commands_tx.closed().await,
+            None => std::future::pending().await,
+        }
+    }
+
     fn subscribe(&self) -> broadcast::Receiver<Arc<Committed>> {
         self.shared.committed_tx.subscribe()
     }
@@ -427,4 +435,33 @@ impl Drop for InterruptOnDrop {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn dead_writer_is_told_and_answered_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = SqliteConfig {
+            reserve: ByteSize(0),
+            ..SqliteConfig::new(directory.path().join("logs.db"))
+        };
+        let clock = Arc::new(tawny_runtime::SystemClock);
+        let mut store = SqliteStore::open(config, clock, &mut Registry::default())
+            .await
+            .unwrap();
+        let alive = tokio::time::timeout(Duration::from_millis(1), store.died()).await;
+        assert!(alive.is_err(), "it works");
+        // As a panic leaves it: the receiving end is gone.
+        let (commands_tx, commands_rx) = mpsc::channel(1);
+        drop(commands_rx);
+        store.commands_tx = Some(commands_tx);
+        store.died().await;
+        let error = store.write(Vec::new()).await.unwrap_err();
+        assert!(matches!(error, Error::Closed), "{error}");
+        let count = store.stats().await.unwrap().n_entries;
+        assert_eq!(count, 0, "what is stored can still be asked for");
+    }
 }

@@ -17,11 +17,15 @@ use super::{
 };
 use crate::{
     Bucket, Error, Facet, FacetsRequest, Filter, Histogram, HistogramRequest, MAX_BUCKETS, Order,
-    SearchPage, SearchRequest, StoreStats,
+    SearchPage, SearchRequest, StoreStats, limits::MAX_MESSAGE_BYTES,
 };
 
 /// Most different values counted for one facet; values that first appear later are left out.
 const MAX_FACET_VALUES: usize = 100_000;
+
+/// Most text one search page holds, unless its first entry alone is longer: as much as the longest message, so that a
+/// page takes no more memory than the longest entry does, and 10,000 lines of usual length fit.
+const PAGE_BYTES: usize = MAX_MESSAGE_BYTES;
 
 /// One question: a snapshot of the file and the streams its rows belong to.
 pub(super) struct Reader<'c> {
@@ -128,6 +132,7 @@ impl<'c> Reader<'c> {
             return Ok(SearchPage::default());
         };
         let mut page = SearchPage::default();
+        let mut n_bytes = 0;
         self.visit(
             &request.filter,
             (low, high),
@@ -137,7 +142,15 @@ impl<'c> Reader<'c> {
                     page.has_more = true;
                     return Ok(ControlFlow::Break(()));
                 }
-                page.entries.push(self.entry(record.row, stream)?);
+                let entry = self.entry(record.row, stream)?;
+                let attributes = entry.attributes.iter();
+                n_bytes +=
+                    entry.message.len() + attributes.map(|(k, v)| k.len() + v.len()).sum::<usize>();
+                if n_bytes > PAGE_BYTES && !page.entries.is_empty() {
+                    page.has_more = true;
+                    return Ok(ControlFlow::Break(()));
+                }
+                page.entries.push(entry);
                 Ok(ControlFlow::Continue(()))
             },
         )?;
