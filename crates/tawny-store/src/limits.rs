@@ -1,6 +1,6 @@
 //! What every engine refuses before it does anything: requests over the limits of the trait.
 
-use tawny_model::{Batch, LogEntry};
+use tawny_model::{Batch, LogEntry, Position};
 
 use crate::{Error, HistogramRequest, MAX_LIMIT, SearchRequest};
 
@@ -16,12 +16,21 @@ pub const MAX_ATTRIBUTES_BYTES: usize = 1 << 20;
 /// Longest text of a stream's description: names, image, labels.
 pub const MAX_STREAM_BYTES: usize = 1 << 20;
 
+/// Furthest a stream may reach: engines keep positions as signed numbers.
+const MAX_POSITION: Position = Position(i64::MAX.unsigned_abs());
+
 pub(crate) fn check_batches(batches: &[Batch]) -> Result<(), Error> {
     for batch in batches {
         if batch.end < batch.start {
             return Err(invalid(format!(
                 "batch of stream {} ends at {} before its start {}",
                 batch.stream.id, batch.end, batch.start
+            )));
+        }
+        if batch.end > MAX_POSITION {
+            return Err(invalid(format!(
+                "batch of stream {} ends at {}, behind the last position {MAX_POSITION}",
+                batch.stream.id, batch.end
             )));
         }
         check_stream(&batch.stream)?;
