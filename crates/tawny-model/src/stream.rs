@@ -43,10 +43,11 @@ pub struct Position(pub u64);
 impl Position {
     pub const ZERO: Self = Self(0);
 
-    /// The position `len_bytes` further on.
+    /// The position `len_bytes` further on, or the last one there is: a position that came over the network may lie
+    /// anywhere.
     #[must_use]
     pub fn advance(self, len_bytes: u64) -> Self {
-        Self(self.0 + len_bytes)
+        Self(self.0.saturating_add(len_bytes))
     }
 
     /// Bytes from `earlier` to `self`, zero when `earlier` is later.
@@ -182,6 +183,12 @@ mod tests {
             container: container.into(),
             restart,
         }
+    }
+
+    #[test]
+    fn no_position_is_past_the_last() {
+        assert_eq!(Position(3).advance(4), Position(7));
+        assert_eq!(Position(u64::MAX - 1).advance(4), Position(u64::MAX));
     }
 
     #[test]
