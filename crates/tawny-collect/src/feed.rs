@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 
 use prometheus_client::metrics::counter::Counter;
 use tawny_model::{GapReason, ResumeMark, Stream, Timestamp};
+use tawny_runtime::CancellationToken;
 use tawny_wire::RawLine;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::{Error, Intake, Lane, LineScratch, StreamAssembler, metrics::LostReason};
 
@@ -23,10 +24,14 @@ const DISORDER: Duration = Duration::from_secs(1);
 /// Lines younger than the mark that are held back until the mark is found or given up.
 const MAX_HELD_BYTES: usize = 1 << 20;
 
+/// Longest wait for room at the sink once told to stop; what does not go out in time is read again at the next start.
+const STOP_FLUSH: Duration = Duration::from_secs(2);
+
 /// One stream on its way from a connection to its lane.
 #[derive(Debug)]
 pub(crate) struct Feed {
     intake: Intake,
+    stop: CancellationToken,
     lane: Lane,
     assembler: StreamAssembler,
     scratch: LineScratch,
@@ -36,6 +41,8 @@ pub(crate) struct Feed {
     search: Option<Search>,
     /// When what is gathered is sent at the latest.
     due: Option<Instant>,
+    /// A batch found no room before the stop, so nothing may follow it.
+    is_given_up: bool,
 }
 
 /// Looking for the mark among lines that a new connection repeats.
@@ -59,7 +66,8 @@ struct Held {
 }
 
 impl Feed {
-    /// Takes the stream over, where the sink's copy of it ends.
+    /// Takes the stream over, where the sink's copy of it ends. Once `stop` is cancelled, whatever hands on waits two
+    /// seconds for room and then drops what it has.
     ///
     /// # Errors
     /// What the sink says can never work.
@@ -67,6 +75,7 @@ impl Feed {
         intake: &Intake,
         stream: Arc<Stream>,
         max_line_bytes: usize,
+        stop: CancellationToken,
     ) -> Result<Self, Error> {
         let lane = intake
             .resume(std::slice::from_ref(&stream.id))
@@ -80,11 +89,13 @@ impl Feed {
             lines_read: metrics.lines_of(&stream.namespace),
             assembler: StreamAssembler::new(stream, intake.writer(), end, max_line_bytes),
             intake: intake.clone(),
+            stop,
             lane,
             scratch: LineScratch::default(),
             mark: end.unwrap_or_default().mark,
             search: None,
             due: None,
+            is_given_up: false,
         })
     }
 
@@ -135,6 +146,10 @@ impl Feed {
         if raw.timestamp < self.mark.timestamp && search.held.is_empty() {
             return;
         }
+        if search.held.is_empty() {
+            // Told apart in a second, should nothing else come; not sooner, whatever an open line was waited for.
+            self.due = Some(Instant::now() + DISORDER);
+        }
         search.held_bytes += raw.content.len() + size_of::<Held>();
         search.held.push(Held {
             timestamp: raw.timestamp,
@@ -144,8 +159,6 @@ impl Feed {
             cut_bytes,
             len_bytes,
         });
-        // Told apart in a second at the latest, should nothing else come.
-        self.due.get_or_insert_with(|| Instant::now() + DISORDER);
         // However young the line is: behind a clock that was set back the mark may still follow.
         if search.held_bytes > MAX_HELD_BYTES {
             self.give_up_search();
@@ -234,7 +247,7 @@ impl Feed {
         self.assembler.text_bytes() >= BATCH_BYTES
     }
 
-    /// Sends what is gathered and whole; waits while too much is unacknowledged.
+    /// Sends what is gathered and whole; waits while too much is unacknowledged, but not for long once told to stop.
     ///
     /// # Errors
     /// [`Error::Closed`] when the deliverer has ended.
@@ -284,9 +297,21 @@ impl Feed {
                 metrics.lost(reason, n_lines);
             }
         }
-        if let Some(batch) = self.assembler.cut() {
-            self.lines_read.inc_by(batch.entries.len() as u64);
-            self.lane.send(batch).await?;
+        let Some(batch) = self.assembler.cut() else {
+            return Ok(());
+        };
+        if self.is_given_up {
+            return Ok(());
+        }
+        self.lines_read.inc_by(batch.entries.len() as u64);
+        let out_of_time = async {
+            self.stop.cancelled().await;
+            sleep(STOP_FLUSH).await;
+        };
+        tokio::select! {
+            biased;
+            sent = self.lane.send(batch) => sent?,
+            () = out_of_time => self.is_given_up = true,
         }
         Ok(())
     }
@@ -301,7 +326,6 @@ impl Drop for Feed {
 #[cfg(test)]
 mod tests {
     use tawny_model::Output;
-    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::{
@@ -333,7 +357,9 @@ mod tests {
 
     async fn open(intake: &Intake) -> Feed {
         let stream = Arc::new(Stream::new(stream_id("c", 0), "shop", "web"));
-        Feed::open(intake, stream, 1 << 20).await.unwrap()
+        Feed::open(intake, stream, 1 << 20, CancellationToken::new())
+            .await
+            .unwrap()
     }
 
     /// What is stored after reading `first`, then, by another process, `second`.
@@ -486,6 +512,52 @@ mod tests {
             assert_eq!(due - Instant::now(), LINGER);
             feed.flush().await.unwrap();
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_open_line_from_before_does_not_cut_the_search_for_the_mark_short() {
+        let sink = Arc::new(MemorySink::default());
+        let mut feed = open(&intake(&sink, 1)).await;
+        let raw = RawLine {
+            timestamp: Timestamp::from_nanos(4),
+            output: Output::Stdout,
+            is_partial: true,
+            content: b"piece",
+        };
+        feed.line(raw, 0, 6);
+        feed.break_off().await.unwrap();
+        let expiry = feed.due().expect("the line is open");
+        tokio::time::advance(expiry - Instant::now() - Duration::from_millis(1)).await;
+        feed.reconnect();
+        // Younger than the mark, which may yet follow.
+        feed_lines(&mut feed, &[(5, "younger")]);
+        let due = feed.due().expect("a line is held back");
+        assert_eq!(due - Instant::now(), DISORDER);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sink_that_takes_nothing_does_not_hold_up_a_stop() {
+        // Nobody delivers, so the budget of 8 MiB fills up.
+        let sink = Arc::new(MemorySink::default());
+        let stop = CancellationToken::new();
+        let stream = Arc::new(Stream::new(stream_id("c", 0), "shop", "web"));
+        let mut feed = Feed::open(&intake(&sink, 1), stream, 1 << 20, stop.clone())
+            .await
+            .unwrap();
+        let line = "x".repeat(1 << 20);
+        let hand_on = async {
+            for n in 0..20 {
+                feed_lines(&mut feed, &[(n, &line)]);
+                feed.flush().await.unwrap();
+            }
+            feed.finish().await.unwrap();
+        };
+        let mut hand_on = std::pin::pin!(hand_on);
+        let waits = tokio::time::timeout(Duration::from_secs(60), &mut hand_on).await;
+        assert!(waits.is_err(), "the budget is full");
+        stop.cancel();
+        let stopped = tokio::time::timeout(STOP_FLUSH * 2, hand_on).await;
+        assert!(stopped.is_ok(), "stops although the sink takes nothing");
     }
 
     #[tokio::test]

@@ -52,6 +52,8 @@ pub(crate) struct State {
     /// Errors to answer the next calls of `deliver` with, after everything was taken: the ack is lost.
     lost_acks: usize,
     reject_messages: Option<String>,
+    /// Every batch is answered as one behind a gap.
+    pub(crate) is_forgetful: bool,
     pub(crate) call_sizes: Vec<usize>,
 }
 
@@ -203,6 +205,10 @@ fn fault(remedy: Remedy) -> SinkError {
 
 impl State {
     fn write(&mut self, batch: &Batch) -> Written {
+        if self.is_forgetful {
+            let committed = Position::ZERO;
+            return Written::Gap { committed };
+        }
         let id = &batch.stream.id;
         let owner = self.owners.get(id).copied();
         let committed = self.streams.get(id).map(|stored| stored.end);

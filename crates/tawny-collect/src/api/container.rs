@@ -8,7 +8,7 @@ use tawny_runtime::{Backoff, CancellationToken};
 use tawny_wire::RawLine;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::{
@@ -28,9 +28,6 @@ const TURN: Duration = Duration::from_secs(2);
 
 /// A look at a container that brings this much is soon followed by another, so that rotation does not overtake.
 const BUSY_BYTES: usize = 64 << 10;
-
-/// Longest time for handing on what is read when told to stop.
-const STOP_FLUSH: Duration = Duration::from_secs(2);
 
 /// Wait before a stream that another writer took over is taken back.
 const FENCED_WAIT: Duration = Duration::from_secs(30);
@@ -152,6 +149,7 @@ impl Reader {
             intake,
             Arc::new(self.stream(facts, restart)),
             settings.max_line_bytes,
+            self.stop.clone(),
         )
         .await
     }
@@ -232,7 +230,7 @@ impl Reader {
                 }
                 Left::Mistaken => backoff.next_delay(),
                 Left::Refused(refusal) => {
-                    if self.step_back(&feed, refusal).await == Done::Stopped {
+                    if self.step_back(&feed, refusal, &mut backoff).await == Done::Stopped {
                         return Ok(Done::Stopped);
                     }
                     drop(feed);
@@ -278,14 +276,18 @@ impl Reader {
         }
     }
 
-    async fn step_back(&self, feed: &Feed, refusal: Refusal) -> Done {
-        if refusal == Refusal::Gap {
-            return Done::Ended;
-        }
-        tracing::warn!(stream = %feed.lane().id(), "another collector has taken this stream over; do two of them collect it?");
+    /// Waits before the stream is resumed.
+    async fn step_back(&self, feed: &Feed, refusal: Refusal, backoff: &mut Backoff) -> Done {
+        let wait = match refusal {
+            Refusal::Gap => backoff.next_delay(),
+            Refusal::Fenced => {
+                tracing::warn!(stream = %feed.lane().id(), "another collector has taken this stream over; do two of them collect it?");
+                FENCED_WAIT
+            }
+        };
         tokio::select! {
             () = self.stop.cancelled() => Done::Stopped,
-            () = sleep(FENCED_WAIT) => Done::Ended,
+            () = sleep(wait) => Done::Ended,
         }
     }
 
@@ -337,10 +339,7 @@ impl Reader {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => {
-                    // What does not go out in time is read again at the next start.
-                    if let Ok(flushed) = timeout(STOP_FLUSH, feed.break_off()).await {
-                        flushed?;
-                    }
+                    feed.break_off().await?;
                     return Ok(Left::Stopped);
                 }
                 refusal = feed.lane().refused() => return Ok(Left::Refused(refusal)),

@@ -702,6 +702,22 @@ async fn what_is_left_of_a_deleted_pod_is_read_from_the_open_stream() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sink_that_refuses_again_and_again_is_not_asked_without_pause() {
+    let (kube, sink) = (Kube::new(), Arc::new(MemorySink::default()));
+    sink.with(|state| state.is_forgetful = true);
+    kube.write(0, 0, &["line"]);
+    kube.tell();
+    let process = Process::start(&kube, &sink, 1);
+    let began = tokio::time::Instant::now();
+    sink.wait_until(|state| state.call_sizes.len() >= 4).await;
+    // Three pauses of about 1, 2 and 4 s lie between four refusals; without them only batches linger.
+    assert!(began.elapsed() > Duration::from_secs(2));
+    sink.with(|state| state.is_forgetful = false);
+    expect(&sink, &[(0, &["line"])]).await;
+    process.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_collectors_of_one_container_store_each_line_once() {
     let (kube, sink) = (Kube::new(), Arc::new(MemorySink::default()));
     let texts: Vec<String> = (0..100).map(|n| format!("line {n}")).collect();

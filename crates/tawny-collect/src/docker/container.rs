@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tawny_model::{Stream, StreamId};
 use tawny_runtime::{Backoff, CancellationToken};
 use tawny_wire::RawLine;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     DockerSettings, EngineError, OwnContainer, RETRY_FIRST, RETRY_LONGEST,
@@ -20,9 +20,6 @@ const COMPOSE_PROJECT: &str = "com.docker.compose.project";
 
 /// Namespace of containers that belong to no project.
 const NO_PROJECT: &str = "docker";
-
-/// Longest time for handing on what is read when told to stop.
-const STOP_FLUSH: Duration = Duration::from_secs(2);
 
 /// Wait before a stream that another writer took over is taken back.
 const FENCED_WAIT: Duration = Duration::from_secs(30);
@@ -109,7 +106,7 @@ impl Reader {
                         tracing::warn!(container = %self.id, "another collector has taken this stream over; do two of them collect it?");
                         FENCED_WAIT
                     } else {
-                        Duration::ZERO
+                        backoff.next_delay()
                     }
                 }
                 Left::Failed(error) => {
@@ -155,9 +152,14 @@ impl Reader {
             tracing::debug!(container = %self.id, ?verdict, "left out");
             return Ok(None);
         }
-        Feed::open(intake, Arc::new(stream), settings.max_line_bytes)
-            .await
-            .map(Some)
+        Feed::open(
+            intake,
+            Arc::new(stream),
+            settings.max_line_bytes,
+            self.stop.clone(),
+        )
+        .await
+        .map(Some)
     }
 
     /// One connection, from where the feed stands, until it ends in some way.
@@ -190,10 +192,7 @@ impl Reader {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => {
-                    // What does not go out in time is read again at the next start.
-                    if let Ok(flushed) = timeout(STOP_FLUSH, feed.break_off()).await {
-                        flushed?;
-                    }
+                    feed.break_off().await?;
                     return Ok(Left::Stopped);
                 }
                 refusal = feed.lane().refused() => return Ok(Left::Refused(refusal)),

@@ -461,6 +461,23 @@ async fn broken_connections_and_new_processes_neither_lose_nor_repeat_lines() {
 }
 
 #[tokio::test]
+async fn a_sink_that_refuses_is_not_asked_again_without_pause() {
+    let (engine, sink, _serving) = started();
+    sink.with(|state| state.is_forgetful = true);
+    engine.add("c0", running("first"));
+    engine.write("c0", 0, "one\n");
+    let process = Process::start(&engine.socket(), OwnContainer::default(), &sink, 1);
+    sink.wait_until(|state| !state.call_sizes.is_empty()).await;
+    let began = Instant::now();
+    sink.wait_until(|state| state.call_sizes.len() >= 3).await;
+    // Two pauses; without them only batches linger, twice 100 ms.
+    assert!(began.elapsed() > RETRY_FIRST);
+    sink.with(|state| state.is_forgetful = false);
+    assert_eq!(sink.wait_for_messages(1).await, ["one"]);
+    process.stop().await;
+}
+
+#[tokio::test]
 async fn own_and_excluded_containers_are_left_out() {
     // SX-27
     let (engine, sink, _serving) = started();
