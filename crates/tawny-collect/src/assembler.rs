@@ -22,6 +22,10 @@ pub const PARTIAL: &str = "tawny.partial";
 /// Longest wait for the next piece of a partial line (VK-9).
 pub const PARTIAL_EXPIRY: Duration = Duration::from_secs(30);
 
+/// How far the wall clock, by which a partial line is measured, may be behind the monotonic one, which wakes its reader:
+/// without it a reader woken a microsecond early by the wall's measure would wait a whole expiry again.
+const CLOCK_SLACK: Duration = Duration::from_millis(100);
+
 /// Text held back by an open partial line of the other output, above which the partial line is given out as it is.
 const MAX_HELD_BACK_BYTES: usize = 8 << 20;
 
@@ -323,7 +327,7 @@ impl StreamAssembler {
     pub fn expire(&mut self, now: Timestamp, scratch: &mut LineScratch) {
         if self
             .open_since
-            .is_some_and(|since| now.saturating_since(since) >= PARTIAL_EXPIRY)
+            .is_some_and(|since| now.saturating_since(since) + CLOCK_SLACK >= PARTIAL_EXPIRY)
         {
             self.flush_partials(&mut scratch.joined, &mut scratch.text, &mut scratch.message);
         }

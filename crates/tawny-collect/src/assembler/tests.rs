@@ -109,6 +109,16 @@ fn an_open_line_is_given_out_when_its_rest_does_not_come() {
 }
 
 #[test]
+fn an_open_line_expires_although_the_wall_clock_is_a_little_behind_the_timer() {
+    let mut assembler = assembler(None);
+    let mut scratch = LineScratch::default();
+    feed(&mut assembler, &cri(1, "stdout P", "half"), 100);
+    let woken = at(130).saturating_sub(Duration::from_micros(300));
+    assembler.expire(woken, &mut scratch);
+    assert_eq!(texts(assembler.cut().as_ref()), ["half"], "VK-9");
+}
+
+#[test]
 fn an_open_line_expires_although_the_other_output_goes_on() {
     let mut assembler = assembler(None);
     let mut scratch = LineScratch::default();
