@@ -2,7 +2,9 @@
 //!
 //! A tail subscribes to the store first and reads the past second. Commits that arrive while it reads, or while its
 //! client is slow, are kept as bare ids and fetched in order once there is room; ids just read are remembered, because
-//! a commit can be seen by a search before it is announced.
+//! a commit can be seen by a search before it is announced. Commits overwritten before the tail took them in are found
+//! by reading again from where it is sure of what it sent; what came late and lies before that is not found, and the
+//! client is told so.
 
 mod format;
 mod recent;
@@ -56,6 +58,9 @@ const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
 pub(crate) enum Replay {
     /// The newest so many, oldest first.
     Last(usize),
+    /// Those too, but with too long entries for one page: so many lie before this id, and none of them is sent before
+    /// the first is known.
+    Back(usize, EntryId),
     /// Everything with a greater id; the least id there is means everything.
     After(EntryId),
 }
@@ -105,7 +110,7 @@ pub(crate) fn open(
         })?;
     let floor = match replay {
         Some(Replay::After(id)) => id,
-        Some(Replay::Last(_)) | None => EntryId::first_at(shared.clock.now()),
+        Some(Replay::Last(_) | Replay::Back(..)) | None => EntryId::first_at(shared.clock.now()),
     };
     let tail = Tail {
         // Before the first search: what is committed after this line is announced, what was before is found.
@@ -118,6 +123,7 @@ pub(crate) fn open(
         asked: BTreeSet::new(),
         is_overrun: false,
         n_skipped: 0,
+        n_overwritten: 0,
         recent: Recent::new(floor),
         chunk: Vec::new(),
         outbox: VecDeque::new(),
@@ -159,6 +165,8 @@ struct Tail {
     is_overrun: bool,
     /// Matches that will not be sent.
     n_skipped: u64,
+    /// Commits that were overwritten and may have held late entries that are not read again.
+    n_overwritten: u64,
     recent: Recent,
     /// Text being gathered; empty between calls.
     chunk: Vec<u8>,
@@ -231,6 +239,11 @@ impl Tail {
             self.format
                 .notice(&TailNotice::Skipped { entries }, &mut self.chunk);
         }
+        if self.n_overwritten > 0 {
+            let commits = std::mem::take(&mut self.n_overwritten);
+            self.format
+                .notice(&TailNotice::Overwritten { commits }, &mut self.chunk);
+        }
         if !self.is_live_told {
             self.is_live_told = true;
             self.format.notice(&TailNotice::Live {}, &mut self.chunk);
@@ -266,11 +279,22 @@ impl Tail {
                 self.is_overrun = true;
                 // Every id above the floor that was sent is still remembered, so nothing is sent twice.
                 let floor = self.recent.floor();
-                self.replay = Some(match self.replay {
+                let replay = match self.replay {
                     Some(Replay::After(id)) => Replay::After(id.min(floor)),
-                    Some(last @ Replay::Last(_)) => last,
+                    Some(last @ (Replay::Last(_) | Replay::Back(..))) => last,
                     None => Replay::After(floor),
-                });
+                };
+                // Exact where nothing that matches can lie before what is read again.
+                let is_exact = match replay {
+                    Replay::After(id) => {
+                        id == EntryId(i64::MIN) || id < EntryId::first_at(self.filter.from)
+                    }
+                    _ => false,
+                };
+                if !is_exact {
+                    self.n_overwritten += n_commits;
+                }
+                self.replay = Some(replay);
                 Ok(())
             }
             Err(RecvError::Closed) => Err(Error::Stopping),
@@ -281,6 +305,7 @@ impl Tail {
     async fn read(&mut self) -> Result<(), Error> {
         let (order, limit, after, before) = match self.replay {
             Some(Replay::Last(n)) => (Order::NewestFirst, n, None, None),
+            Some(Replay::Back(n, before)) => (Order::NewestFirst, n, None, Some(before)),
             Some(Replay::After(id)) => (Order::OldestFirst, PAGE, Some(id), None),
             None => {
                 self.asked = std::mem::take(&mut self.missed);
@@ -328,6 +353,15 @@ impl Tail {
     fn add(&mut self, mut page: SearchPage, asked_for: Option<Replay>) {
         let last = page.entries.last().map(|entry| entry.id);
         match asked_for {
+            Some(Replay::Last(n) | Replay::Back(n, _))
+                if page.has_more && page.entries.len() < n && last.is_some() =>
+            {
+                self.replay = last.map(|last| Replay::Back(n - page.entries.len(), last));
+            }
+            Some(Replay::Back(_, before)) => {
+                let first = last.unwrap_or(before);
+                self.replay = Some(Replay::After(EntryId(first.0.saturating_sub(1))));
+            }
             Some(Replay::Last(_)) => {
                 page.entries.reverse();
                 self.put_all(&page.entries);

@@ -171,6 +171,9 @@ pub enum TailNotice {
     Live {},
     /// The client read too slowly: so many matching entries were left out. A search finds them.
     Skipped { entries: u64 },
+    /// The tail fell behind the store by so many commits. What they hold is sent all the same, except perhaps entries
+    /// that came late, older than others already sent. A search finds them.
+    Overwritten { commits: u64 },
     /// The tail cannot go on; connect again with the last entry's id as `cursor`.
     Ended { error: ErrorBody },
 }
@@ -372,6 +375,10 @@ mod tests {
             (
                 r#"{"skipped":{"entries":3}}"#,
                 TailNotice::Skipped { entries: 3 },
+            ),
+            (
+                r#"{"overwritten":{"commits":2}}"#,
+                TailNotice::Overwritten { commits: 2 },
             ),
         ] {
             assert_eq!(serde_json::to_string(&notice).unwrap(), json);

@@ -46,6 +46,11 @@ impl Format {
                 json(&serde_json::json!({ "entries": entries }), to);
                 to.push(b'\n');
             }
+            (_, TailNotice::Overwritten { commits }) => {
+                to.extend_from_slice(b"event: overwritten\ndata: ");
+                json(&serde_json::json!({ "commits": commits }), to);
+                to.push(b'\n');
+            }
             (_, TailNotice::Ended { error }) => {
                 to.extend_from_slice(b"event: ended\ndata: ");
                 json(&serde_json::json!({ "error": error }), to);

@@ -172,6 +172,50 @@ async fn commits_overwritten_before_the_tail_saw_them_are_read_again() {
     );
 }
 
+#[tokio::test]
+async fn late_entries_that_may_be_missing_are_never_missing_silently() {
+    let (mut fixture, rigged) = rigged(Limits::default()).await;
+    let (announcer, _) = broadcast::channel(1);
+    rigged.announcer.set(announcer.clone()).unwrap();
+    let web = stream("shop", "web-1", "nginx");
+    let mut lines = fixture.stream("/api/v1/tail").await;
+    assert_eq!(lines.value().await, json!({"live": {}}));
+    // The first lies before where the tail began and is never seen by it.
+    for (secs_ago, message) in [(40, "late"), (-1, "new")] {
+        fixture
+            .append(vec![entry(&web, secs_ago, Severity::Info, message)])
+            .await;
+    }
+    let page = fixture.store.search(&everything()).await.unwrap();
+    for entry in page.entries {
+        let entries = vec![entry];
+        announcer.send(Arc::new(Committed { entries })).unwrap();
+    }
+    assert_eq!(lines.value().await["message"], "new");
+    assert_eq!(lines.value().await, json!({"overwritten": {"commits": 1}}));
+}
+
+#[tokio::test]
+async fn last_entries_come_in_order_though_they_fill_several_pages() {
+    let mut fixture = Fixture::start().await;
+    let web = stream("shop", "web-1", "nginx");
+    // Two fit into a page.
+    let padding = "x".repeat(6 << 20);
+    for n in 0..6 {
+        let message = format!("{n} {padding}");
+        fixture
+            .append(vec![entry(&web, 50 - n, Severity::Info, &message)])
+            .await;
+    }
+    let mut lines = fixture.stream("/api/v1/tail?last=5").await;
+    for n in 1..6 {
+        let value = lines.value().await;
+        let message = value["message"].as_str().unwrap();
+        assert_eq!(message.split_once(' ').unwrap().0, n.to_string());
+    }
+    assert_eq!(lines.value().await, json!({"live": {}}));
+}
+
 fn everything() -> SearchRequest {
     SearchRequest {
         filter: Filter {

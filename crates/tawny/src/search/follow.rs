@@ -82,6 +82,9 @@ async fn show(
                 TailLine::Notice(TailNotice::Skipped { entries }) => note(&format!(
                     "{entries} lines were skipped: this reader is too slow; a search finds them"
                 )),
+                TailLine::Notice(TailNotice::Overwritten { .. }) => note(
+                    "the server fell behind: lines that came late may be missing; a search finds them",
+                ),
                 TailLine::Notice(TailNotice::Ended { error }) => return Ok(error.message),
             }
         }
