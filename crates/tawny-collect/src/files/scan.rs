@@ -54,8 +54,34 @@ pub(super) fn list_directories(directory: &Path) -> io::Result<Vec<Box<str>>> {
     Ok(names)
 }
 
+/// Listings taken at most for one that agrees with the one before; a rotation is over within two.
+const MAX_LISTINGS: u32 = 16;
+
 /// Log files in a container's directory by run, each run's oldest first.
+///
+/// A listing is not of one moment: a file that is renamed or compressed meanwhile may be in it twice or not at all, and
+/// a file that is missing would be passed over. So it is taken until two in a row show the same files.
 pub(super) fn list_logs(directory: &Path) -> io::Result<BTreeMap<u32, Vec<Listed>>> {
+    let mut runs = list_logs_once(directory)?;
+    for _ in 0..MAX_LISTINGS {
+        let again = list_logs_once(directory)?;
+        let is_stable = is_same(&runs, &again);
+        runs = again;
+        if is_stable {
+            break;
+        }
+    }
+    Ok(runs)
+}
+
+fn is_same(one: &BTreeMap<u32, Vec<Listed>>, other: &BTreeMap<u32, Vec<Listed>>) -> bool {
+    let files = |runs: &BTreeMap<u32, Vec<Listed>>| runs.values().map(Vec::len).sum::<usize>();
+    let pairs = one.values().flatten().zip(other.values().flatten());
+    files(one) == files(other)
+        && pairs.into_iter().all(|(one, other)| one.file_name == other.file_name && one.id == other.id)
+}
+
+fn list_logs_once(directory: &Path) -> io::Result<BTreeMap<u32, Vec<Listed>>> {
     let mut runs: BTreeMap<u32, Vec<Listed>> = BTreeMap::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
