@@ -2,12 +2,12 @@
 
 mod reading;
 
-use std::{collections::VecDeque, path::Path, sync::Arc, time::Duration};
+use std::{collections::VecDeque, io, path::Path, sync::Arc, time::Duration};
 
 use tawny_model::{Batch, GapReason, Stream, StreamId, Timestamp};
 use tokio::time::Instant;
 
-use self::reading::Reading;
+use self::reading::{MAX_MISSES, Reading};
 use super::{
     FilesSettings,
     generation::{Done, Generation, Listed, head_of_listed, is_gzip},
@@ -18,7 +18,7 @@ use crate::{
     Facts, Intake, Lane, LineScratch, PodFacts, Refusal, StreamAssembler, Subject, Verdict, Why,
 };
 
-/// First wait before a stream that another writer took over is asked for again; doubles each time.
+/// First wait before a stream that was refused is asked for again; doubles each time, until something is stored again.
 const FENCED_FIRST: Duration = Duration::from_secs(1);
 const FENCED_LONGEST: Duration = Duration::from_secs(60);
 
@@ -58,7 +58,7 @@ pub(super) struct Tail {
     pub(super) is_directory_gone: bool,
     /// In the queue of tails to work on.
     pub(super) is_queued: bool,
-    n_fenced: u32,
+    n_refused: u32,
     /// Listings in a row that did not lead to the first file.
     n_misses: u32,
 }
@@ -73,7 +73,7 @@ enum Phase {
     /// For the sink to say how far the stream is stored.
     Resuming,
     Reading(Box<Reading>),
-    /// Another writer has the stream.
+    /// Another writer has the stream, or the sink refuses again and again.
     Fenced {
         until: Instant,
     },
@@ -106,7 +106,7 @@ impl Tail {
             is_superseded: false,
             is_directory_gone: false,
             is_queued: false,
-            n_fenced: 0,
+            n_refused: 0,
             n_misses: 0,
         }
     }
@@ -190,6 +190,8 @@ impl Tail {
         if listed.name.is_tmp && is_gzip(directory, &listed) {
             return;
         }
+        // Nearly always the only one.
+        self.chain.reserve_exact(1);
         self.chain.push_back(Generation::new(listed));
     }
 
@@ -270,21 +272,24 @@ impl Tail {
         if !self.is_directory_gone {
             self.close_files(bench);
         }
-        match refusal {
-            Refusal::Gap => {
-                self.phase = Phase::Resuming;
-                Next::Resume
-            }
-            Refusal::Fenced => {
-                let wait = FENCED_FIRST
-                    .saturating_mul(1 << self.n_fenced.min(6))
-                    .min(FENCED_LONGEST);
-                self.n_fenced += 1;
-                let until = bench.now + wait;
-                self.phase = Phase::Fenced { until };
-                Next::WakeAt(until)
-            }
+        if let Phase::Reading(reading) = &self.phase
+            && reading.lane.acked() > reading.lane.end().unwrap_or_default().end
+        {
+            self.n_refused = 0;
         }
+        let n_before = self.n_refused;
+        self.n_refused += 1;
+        if refusal == Refusal::Gap && n_before == 0 {
+            // Files are closed meanwhile and may be deleted, so only a repeated refusal is worth a wait.
+            self.phase = Phase::Resuming;
+            return Next::Resume;
+        }
+        let wait = FENCED_FIRST
+            .saturating_mul(1 << n_before.min(6))
+            .min(FENCED_LONGEST);
+        let until = bench.now + wait;
+        self.phase = Phase::Fenced { until };
+        Next::WakeAt(until)
     }
 
     /// Takes the lane asked for, finds the place to go on from and starts to read.
@@ -299,12 +304,23 @@ impl Tail {
         let mut cursor = Cursor::default();
         if let Some(end) = lane.end() {
             let mut contents: Vec<Option<&mut Content>> = Vec::with_capacity(self.chain.len());
+            let mut has_moved = false;
             for generation in &mut self.chain {
                 let is_new = generation.content.is_none();
-                let content = generation.open(about.directory).ok();
-                bench.n_open_files += usize::from(is_new && content.is_some());
-                contents.push(content);
+                let is_linked = generation.is_linked && !self.is_directory_gone;
+                let content = generation.open(about.directory);
+                has_moved |= is_linked
+                    && matches!(&content, Err(error) if error.kind() == io::ErrorKind::NotFound);
+                bench.n_open_files += usize::from(is_new && content.is_ok());
+                contents.push(content.ok());
             }
+            if has_moved && self.n_misses < MAX_MISSES {
+                // Renamed or compressed since it was listed: passing it over would lose its lines.
+                self.n_misses += 1;
+                self.phase = Phase::Waiting { until: bench.now };
+                return;
+            }
+            self.n_misses = 0;
             let found = locate(&mut contents, end.mark, max_line_bytes, &mut bench.buf);
             let place = match found {
                 Found::Mark(place) => place,

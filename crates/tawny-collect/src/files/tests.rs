@@ -172,6 +172,24 @@ async fn a_new_pod_is_read_within_a_second_by_its_events_alone() {
 }
 
 #[tokio::test]
+async fn a_sink_that_refuses_again_and_again_is_not_asked_without_pause() {
+    let mut node = Node::new();
+    let sink = Arc::new(MemorySink::default());
+    sink.with(|state| state.is_forgetful = true);
+    node.write("0.log", &["a"]);
+    run(node.settings(), intake(&sink, 1), async {
+        sink.wait_until(|state| !state.call_sizes.is_empty()).await;
+        let began = Instant::now();
+        sink.wait_until(|state| state.call_sizes.len() >= 3).await;
+        // The second refusal is followed by a pause of 2 s; without it only turns are paced.
+        assert!(began.elapsed() > Duration::from_secs(1));
+        sink.with(|state| state.is_forgetful = false);
+        assert_eq!(sink.wait_for_messages(1).await, ["a"]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn rotation_is_followed_to_the_end_of_the_old_file() {
     let mut node = Node::new();
     let sink = Arc::new(MemorySink::default());
