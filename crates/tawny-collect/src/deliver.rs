@@ -1,6 +1,7 @@
 //! Carries batches from all lanes to the sink: grouped into calls, in order per stream, again until answered.
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -298,6 +299,8 @@ impl Deliverer {
             let mut pending = lane.lock();
             if pending.batches.is_empty() {
                 pending.is_scheduled = false;
+                // A quiet stream keeps no queue.
+                pending.batches = VecDeque::new();
             } else {
                 drop(pending);
                 self.shared.schedule(lane);

@@ -24,8 +24,8 @@ use super::{
 };
 use crate::{Intake, Lane, LineScratch, PodFacts, Subject};
 
-/// Read at one turn over all streams; some tens of milliseconds of work.
-const TURN_BYTES: usize = 4 << 20;
+/// Read at one turn over all streams: some milliseconds of work, and what memory a burst leaves behind.
+const TURN_BYTES: usize = 1 << 20;
 
 /// Names a tail while the source runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -3,6 +3,7 @@
 use std::{
     fs::{File, Metadata},
     io,
+    num::NonZeroU64,
     os::unix::fs::MetadataExt as _,
     path::Path,
     time::UNIX_EPOCH,
@@ -16,7 +17,8 @@ use super::{layout::LogName, lines::Content};
 pub(super) struct FileId {
     device: u64,
     inode: u64,
-    birth_ns: Option<u128>,
+    /// `None` where the file system keeps none.
+    birth_ns: Option<NonZeroU64>,
 }
 
 impl FileId {
@@ -28,7 +30,8 @@ impl FileId {
         Self {
             device: metadata.dev(),
             inode: metadata.ino(),
-            birth_ns: birth.map(|birth| birth.as_nanos()),
+            birth_ns: birth
+                .and_then(|birth| NonZeroU64::new(u64::try_from(birth.as_nanos()).ok()?)),
         }
     }
 

@@ -78,7 +78,9 @@ fn is_same(one: &BTreeMap<u32, Vec<Listed>>, other: &BTreeMap<u32, Vec<Listed>>)
     let files = |runs: &BTreeMap<u32, Vec<Listed>>| runs.values().map(Vec::len).sum::<usize>();
     let pairs = one.values().flatten().zip(other.values().flatten());
     files(one) == files(other)
-        && pairs.into_iter().all(|(one, other)| one.file_name == other.file_name && one.id == other.id)
+        && pairs
+            .into_iter()
+            .all(|(one, other)| one.file_name == other.file_name && one.id == other.id)
 }
 
 fn list_logs_once(directory: &Path) -> io::Result<BTreeMap<u32, Vec<Listed>>> {

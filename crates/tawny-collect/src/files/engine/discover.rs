@@ -333,6 +333,8 @@ impl Engine {
                     restart: *restart,
                 };
                 let tail = Tail::new(stream, bench);
+                // Most containers have one run, and there are many containers.
+                container.tails.reserve_exact(1);
                 container.tails.push(TailSlot {
                     restart: *restart,
                     tail,

@@ -24,7 +24,7 @@ const LONG_QUIET: Duration = Duration::from_secs(10);
 const UNREADABLE_RETRY: Duration = Duration::from_secs(2);
 
 /// Fresh listings taken at once for a file that is not where the last one showed it.
-const MAX_MISSES: u32 = 3;
+pub(super) const MAX_MISSES: u32 = 3;
 
 #[derive(Debug)]
 pub(super) struct Reading {
