@@ -102,7 +102,7 @@ pub(crate) fn spawn(
     config: &StoreConfig,
 ) {
     spawn_readiness(supervisor, server.readiness());
-    spawn_retention(supervisor, store, clock, config);
+    spawn_upkeep(supervisor, store, clock, config);
     supervisor.spawn(
         "server",
         Stage::Serve,
@@ -124,13 +124,21 @@ pub(crate) fn spawn_readiness(supervisor: &mut Supervisor, readiness: Readiness)
     });
 }
 
-/// Keeps the store within its limits, if it has any.
-pub(crate) fn spawn_retention(
+/// Keeps the store within its limits, if it has any, and ends the process with the store.
+pub(crate) fn spawn_upkeep(
     supervisor: &mut Supervisor,
     store: Arc<dyn LogStore>,
     clock: SharedClock,
     config: &StoreConfig,
 ) {
+    let watched = Arc::clone(&store);
+    supervisor.spawn("store", Stage::Serve, OnExit::StopProcess, |stop| async move {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Ok(()),
+            () = watched.died() => Err("the store's writer has died; start again, it goes on where it was"),
+        }
+    });
     let retention = retention(config);
     if retention != Retention::default() {
         supervisor.spawn("retention", Stage::Process, OnExit::StopProcess, |stop| {

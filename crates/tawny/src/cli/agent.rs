@@ -57,7 +57,7 @@ impl Run for Args {
                 let store =
                     serve::open_store(&config.store, Arc::clone(&clock), &mut registry).await?;
                 let kept = Arc::clone(&store);
-                serve::spawn_retention(&mut supervisor, kept, Arc::clone(&clock), &config.store);
+                serve::spawn_upkeep(&mut supervisor, kept, Arc::clone(&clock), &config.store);
                 Arc::new(StoreSink(store))
             }
         };
