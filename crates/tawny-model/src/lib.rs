@@ -2,6 +2,7 @@
 //!
 //! Everything here is data and pure functions. No clock, no file, no network, no environment.
 
+pub mod ansi;
 pub mod batch;
 pub mod delivery;
 pub mod entry;
@@ -13,6 +14,7 @@ pub mod stream;
 pub mod timestamp;
 pub mod units;
 
+pub use ansi::{strip_ansi, strip_ansi_into};
 pub use batch::{Batch, Entries, EntriesFull, EntryRef};
 pub use delivery::{Admission, ResumeMark, StreamEnd, WriterId, admit};
 pub use entry::{EntryId, LogEntry};

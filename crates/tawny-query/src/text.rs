@@ -4,7 +4,8 @@
 
 use std::{borrow::Cow, cell::OnceCell};
 
-use memchr::{memchr, memchr2, memchr2_iter};
+use memchr::memchr2_iter;
+pub use tawny_model::strip_ansi;
 
 /// Whether the character is part of a word: a Unicode letter or digit (`char::is_alphanumeric`) or `_`.
 pub fn is_word_char(c: char) -> bool {
@@ -87,70 +88,6 @@ pub fn number(text: &str) -> Option<f64> {
         return None;
     }
     text.parse().ok().filter(|number: &f64| number.is_finite())
-}
-
-const ESC: u8 = 0x1b;
-const BEL: u8 = 0x07;
-
-/// The text without terminal escape sequences; borrowed when it has none.
-///
-/// Removed are CSI (`ESC [ … letter`: colours, cursor), OSC (`ESC ] … BEL` or `ESC ] … ESC \`: titles, links) and the
-/// other sequences of ECMA-35 (`ESC`, bytes 20–2F, one byte 30–7E; `ESC ( B` of `tput sgr0`). An OSC without its end
-/// loses only its two opening bytes, so that a line cannot hide the rest of itself. Any other `ESC` stays.
-pub fn strip_ansi(text: &str) -> Cow<'_, str> {
-    let bytes = text.as_bytes();
-    let Some(mut escape) = memchr(ESC, bytes) else {
-        return Cow::Borrowed(text);
-    };
-    let mut stripped = String::with_capacity(text.len());
-    let mut kept_from = 0;
-    loop {
-        let len_bytes = escape_len(&bytes[escape..]);
-        stripped.push_str(part(text, kept_from, escape));
-        // An ESC that opens nothing is kept with what follows it.
-        kept_from = escape + len_bytes;
-        let search_from = escape + len_bytes.max(1);
-        match memchr(ESC, &bytes[search_from..]) {
-            Some(next) => escape = search_from + next,
-            None => break,
-        }
-    }
-    stripped.push_str(part(text, kept_from, text.len()));
-    Cow::Owned(stripped)
-}
-
-fn part(text: &str, start: usize, end: usize) -> &str {
-    text.get(start..end)
-        .expect("cut at ASCII bytes, which are whole characters")
-}
-
-/// Length of the escape sequence these bytes begin with, 0 when they begin none; always ends behind an ASCII byte.
-fn escape_len(bytes: &[u8]) -> usize {
-    let run = |from: usize, low: u8, high: u8| {
-        bytes[from..]
-            .iter()
-            .take_while(|byte| (low..=high).contains(byte))
-            .count()
-    };
-    let ends = |at: usize, low: u8| bytes.get(at).is_some_and(|b| (low..=0x7e).contains(b));
-    match bytes.get(1) {
-        Some(b'[') => {
-            let parameters = 2 + run(2, 0x30, 0x3f);
-            let end = parameters + run(parameters, 0x20, 0x2f);
-            end + usize::from(ends(end, 0x40))
-        }
-        Some(b']') => match memchr2(BEL, ESC, &bytes[2..]).map(|at| at + 2) {
-            Some(at) if bytes[at] == BEL => at + 1,
-            Some(at) if bytes.get(at + 1) == Some(&b'\\') => at + 2,
-            _ => 2,
-        },
-        Some(0x20..=0x2f) => {
-            let end = 1 + run(1, 0x20, 0x2f);
-            if ends(end, 0x30) { end + 1 } else { 0 }
-        }
-        Some(0x30..=0x7e) => 2,
-        _ => 0,
-    }
 }
 
 /// Which words of a row need not be whole.
@@ -304,27 +241,6 @@ mod tests {
     }
 
     #[test]
-    fn escape_sequences_are_removed() {
-        for (text, stripped) in [
-            ("plain", "plain"),
-            ("\x1b[31merror\x1b[0m", "error"),
-            ("time\x1b[1;38;5;9mout\x1b[m", "timeout"),
-            ("\x1b]0;title\x07after", "after"),
-            ("\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "link"),
-            ("\x1b]0;no end of this", "0;no end of this"),
-            ("\x1b(B\x1b[mreset", "reset"),
-            ("\x1bcclear", "clear"),
-            ("cut \x1b[3", "cut "),
-            ("\x1b[3é", "é"),
-            ("alone\x1b", "alone\x1b"),
-            ("\x1b\x1b[0mtwice", "\x1btwice"),
-            ("\x1bé", "\x1bé"),
-        ] {
-            assert_eq!(strip_ansi(text), stripped, "{text:?}");
-        }
-    }
-
-    #[test]
     fn index_text_holds_folded_words_only() {
         assert_eq!(
             index_text("\x1b[31mERROR\x1b[0m: Conn-Reset (İ)"),
@@ -350,15 +266,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn any_text_is_stripped_and_stripping_removes_only(text in "[\x1b\\[\\]()0-9a-zé;\x07\\\\]{0,40}") {
-            let stripped = strip_ansi(&text);
-            prop_assert!(stripped.len() <= text.len());
-            if !text.contains('\x1b') {
-                prop_assert_eq!(&stripped, &text);
-            }
-        }
-
         #[test]
         fn search_agrees_with_the_definition(
             text in "([ aAbB_.é-]|É|ß|\u{212a}|K|—){0,24}",

@@ -20,4 +20,5 @@ pub use line::{LineError, RawLine};
 pub use message::{Parsed, Scratch, parse_message};
 pub use multiline::RecordJoiner;
 pub use partial::{Line, PartialJoiner};
-pub use text::{strip_ansi, to_text};
+pub use tawny_model::strip_ansi;
+pub use text::to_text;

@@ -11,12 +11,10 @@ mod level;
 mod logfmt;
 
 use memchr::memchr;
-use tawny_model::Severity;
+use tawny_model::{Severity, strip_ansi_into};
 
 pub use fields::Attributes;
 use fields::{Fields, Text};
-
-use crate::text::strip_ansi_into;
 
 /// Longer lines are taken as plain text; nobody writes fields that long, and offsets stay small.
 const MAX_PARSED_BYTES: usize = 16 << 20;

@@ -510,6 +510,8 @@ fn levels_and_pairs_are_seen_through_colours_which_the_message_keeps() {
         Severity::Warn,
         &[("ms", "12"), ("path", "/x")],
     );
+    // A title without its end hides nothing, as in searches.
+    check_whole("\x1b] ERROR no end of this", Severity::Error, &[]);
 }
 
 #[test]
