@@ -25,7 +25,7 @@ use super::{
 use crate::{Intake, Lane, LineScratch, PodFacts, Subject};
 
 /// Read at one turn over all streams: some milliseconds of work, and what memory a burst leaves behind.
-const TURN_BYTES: usize = 1 << 20;
+const TURN_BYTES: usize = 512 << 10;
 
 /// Names a tail while the source runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
