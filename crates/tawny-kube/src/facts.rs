@@ -27,6 +27,8 @@ pub struct PodFacts {
     /// Empty unless namespaces are watched too.
     pub namespace_labels: Arc<BTreeMap<Arc<str>, Arc<str>>>,
     pub phase: Phase,
+    /// Status of each condition by its type: `Ready` is `True`, `False` or `Unknown`.
+    pub conditions: BTreeMap<Arc<str>, Arc<str>>,
     pub created: Option<Timestamp>,
     /// Set while the pod is being deleted.
     pub deleting: Option<Timestamp>,
@@ -201,6 +203,17 @@ pub fn pod_facts(pod: &Pod) -> Option<PodFacts> {
         annotations: shared(meta.annotations.as_ref(), MAX_ANNOTATION_BYTES),
         namespace_labels: Arc::default(),
         phase,
+        conditions: status
+            .and_then(|status| status.conditions.as_ref())
+            .into_iter()
+            .flatten()
+            .map(|condition| {
+                (
+                    condition.type_.as_str().into(),
+                    condition.status.as_str().into(),
+                )
+            })
+            .collect(),
         created: meta.creation_timestamp.as_ref().and_then(instant),
         deleting: meta.deletion_timestamp.as_ref().and_then(instant),
         gone: false,

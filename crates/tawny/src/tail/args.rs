@@ -7,7 +7,7 @@ use regex::Regex;
 use tawny_model::Severity;
 use tawny_runtime::duration;
 
-use super::select::StateFilter;
+use super::select::{Condition, StateFilter};
 use crate::render::{ColorChoice, Output, TimestampFormat};
 
 #[derive(Debug, Clone, Args)]
@@ -42,6 +42,9 @@ pub(crate) struct TailArgs {
     /// Pod names to leave out (regular expression).
     #[arg(long, action = ArgAction::Append)]
     pub(crate) exclude_pod: Vec<Regex>,
+    /// Pods with this condition only: `Ready`, `Ready=false`.
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub(super) condition: Option<Condition>,
     /// Containers in these states only.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "all")]
     pub(super) container_state: Vec<StateFilter>,

@@ -340,7 +340,12 @@ impl Spawner {
                 .args
                 .exclude_pod
                 .iter()
-                .any(|regex| regex.is_match(&pod.name));
+                .any(|regex| regex.is_match(&pod.name))
+            && self
+                .args
+                .condition
+                .as_ref()
+                .is_none_or(|condition| condition.selects(pod));
         if !is_selected || pod.gone {
             return Vec::new();
         }

@@ -12,6 +12,7 @@ use crate::render::{ColorChoice, TimestampFormat};
 pub(crate) fn search_words(args: &TailArgs, server: &str) -> Result<Vec<String>, &'static str> {
     let cluster_only = [
         ("--previous", args.previous),
+        ("--condition", args.condition.is_some()),
         ("--field-selector", args.field_selector.is_some()),
         ("--template-file", args.template_file.is_some()),
     ];

@@ -154,6 +154,38 @@ impl PodQuery {
     }
 }
 
+/// A pod condition that is asked for: `Ready`, `Ready=false`. Names and values are matched without regard to case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Condition {
+    name: String,
+    value: String,
+}
+
+impl FromStr for Condition {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, value) = text.split_once('=').unwrap_or((text, "true"));
+        if name.is_empty() {
+            return Err("write a condition's name, such as Ready or Ready=false");
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        })
+    }
+}
+
+impl Condition {
+    /// A pod that does not have the condition is not selected, whatever the value.
+    pub(super) fn selects(&self, pod: &PodFacts) -> bool {
+        let mut conditions = pod.conditions.iter();
+        conditions.any(|(name, value)| {
+            name.eq_ignore_ascii_case(&self.name) && value.eq_ignore_ascii_case(&self.value)
+        })
+    }
+}
+
 /// States `--container-state` speaks of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum StateFilter {
@@ -211,7 +243,7 @@ mod tests {
         let pod = json!({
             "metadata": {"name": name, "namespace": "ns", "uid": "u", "labels": labels, "ownerReferences": owners},
             "spec": {"nodeName": "n1", "initContainers": [{"name": "setup"}], "containers": [{"name": "main"}, {"name": "side"}]},
-            "status": {"phase": "Running", "containerStatuses": [
+            "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}], "containerStatuses": [
                 {"name": "main", "ready": true, "restartCount": 0, "image": "", "imageID": "", "state": {"running": {}}},
                 {"name": "side", "ready": false, "restartCount": 1, "image": "", "imageID": "", "state": {"waiting": {"reason": "x"}}}]},
         });
@@ -256,6 +288,14 @@ mod tests {
             "`thing` is no kind to find pods by"
         );
         assert!("(".parse::<PodQuery>().is_err());
+    }
+
+    #[test]
+    fn a_condition_is_true_unless_a_value_is_named() {
+        let pod = pod("p", json!({}), None);
+        let selects = |text: &str| text.parse::<Condition>().unwrap().selects(&pod);
+        assert!(selects("ready=FALSE") && !selects("Ready") && !selects("Initialized=false"));
+        assert!("=true".parse::<Condition>().is_err());
     }
 
     #[test]
