@@ -34,6 +34,8 @@ def tail_selects(scene):
         ),
         pod("blue", [container("app", lines.format("blue"))], {"tier": "back"}),
     )
+    # `kubectl logs` asks the kubelet; `tail` goes by the status, which the kubelet reports up to seconds later.
+    scene.kubectl("wait", "--for=condition=Ready", "pod/red", "pod/blue", "--timeout=60s")
     for name in ("red", "blue"):
         wait_until(lambda: f"{name} 5" in scene.kubectl("logs", name, "-c", "app"), 40, f"{name} wrote its lines")
 
