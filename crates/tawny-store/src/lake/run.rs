@@ -1,0 +1,158 @@
+//! A run: rows sorted by stream and time, with an index that says where to look. Segments are runs; queries ask them.
+
+use std::{collections::BTreeMap, fmt, ops::Range, sync::Arc};
+
+use arrow_array::StringArray;
+use tawny_model::{EntryId, Output, Severity, Stream, Timestamp};
+
+use super::probe::Probe;
+use crate::Error;
+
+/// Rows of one block: the unit that is filtered, decoded and cached. The last block of a run may be shorter.
+pub(crate) const BLOCK_ROWS: u32 = 8_192;
+
+/// Rows by [`Severity`] number.
+pub(crate) type SeverityCounts = [u64; Severity::ALL.len()];
+
+/// Rows sorted by (stream identity, microsecond, id): each stream is one range of rows, in the order of time.
+///
+/// Methods block on I/O and decoding: call them from a blocking thread.
+pub(crate) trait Run: fmt::Debug + Send + Sync {
+    /// What is known without any I/O.
+    fn extent(&self) -> Extent;
+
+    /// The index, read once and cached.
+    fn index(&self) -> Result<Arc<RunIndex>, Error>;
+
+    /// For each block whether it may hold rows that satisfy the probe.
+    fn may_hold(&self, probe: &Probe) -> Result<Vec<bool>, Error>;
+
+    /// The rows of a block; at least the columns asked for are there.
+    fn block(&self, block_idx: u32, columns: &Columns) -> Result<Block, Error>;
+}
+
+/// How much a run holds, and from when to when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub(crate) n_rows: u32,
+    /// Bounds of the rows' times, both inclusive; they may be wider than the rows by less than a microsecond.
+    pub(crate) first: Timestamp,
+    pub(crate) last: Timestamp,
+    /// Bounds of the rows' ids, both inclusive.
+    pub(crate) min_id: EntryId,
+    pub(crate) max_id: EntryId,
+}
+
+/// Where a run's rows are: its streams, and its rows by minute and severity.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct RunIndex {
+    streams: Vec<RunStream>,
+    cells: Vec<Cell>,
+    minutes: Vec<(i32, SeverityCounts)>,
+}
+
+impl RunIndex {
+    /// `streams` and `cells` in the order of their rows; each stream's `cells` range points into `cells`.
+    pub(crate) fn new(streams: Vec<RunStream>, cells: Vec<Cell>) -> Self {
+        let mut by_minute: BTreeMap<i32, SeverityCounts> = BTreeMap::new();
+        for cell in &cells {
+            let counts = by_minute.entry(cell.minute).or_default();
+            for (sum, n) in counts.iter_mut().zip(cell.counts) {
+                *sum += u64::from(n);
+            }
+        }
+        Self {
+            streams,
+            cells,
+            minutes: by_minute.into_iter().collect(),
+        }
+    }
+
+    /// In the order of their rows, which follow each other without a hole.
+    pub(crate) fn streams(&self) -> &[RunStream] {
+        &self.streams
+    }
+
+    /// The cells of one stream, oldest first.
+    pub(crate) fn cells(&self, stream: &RunStream) -> impl DoubleEndedIterator<Item = Cell> {
+        self.cells[stream.cells.start as usize..stream.cells.end as usize]
+            .iter()
+            .copied()
+    }
+
+    /// Rows by minute over all streams, oldest first.
+    pub(crate) fn minutes(&self) -> &[(i32, SeverityCounts)] {
+        &self.minutes
+    }
+}
+
+/// One stream of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct RunStream {
+    /// As described when the run was written.
+    pub(crate) stream: Arc<Stream>,
+    pub(crate) rows: Range<u32>,
+    /// Which of the index's cells are its own.
+    pub(crate) cells: Range<u32>,
+    /// Times of its earliest and latest row, both inclusive.
+    pub(crate) first: Timestamp,
+    pub(crate) last: Timestamp,
+    pub(crate) counts: SeverityCounts,
+}
+
+/// Rows of one stream in one minute, which lie side by side in the order of (microsecond, id).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cell {
+    /// Minutes since the epoch, rounded down.
+    pub(crate) minute: i32,
+    /// Row number in the run.
+    pub(crate) first_row: u32,
+    /// Rows by severity number; their sum is the number of rows.
+    pub(crate) counts: [u32; Severity::ALL.len()],
+}
+
+impl Cell {
+    pub(crate) fn n_rows(&self) -> u32 {
+        self.counts.iter().sum()
+    }
+}
+
+/// Columns of a block to decode. Times and ids are always there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Columns {
+    pub(crate) severity: bool,
+    pub(crate) output: bool,
+    pub(crate) message: bool,
+    pub(crate) attributes: AttributeColumns,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum AttributeColumns {
+    #[default]
+    None,
+    /// These keys; others may be absent.
+    Some(Vec<String>),
+    All,
+}
+
+/// Decoded rows. Columns that were not asked for may be absent.
+#[derive(Debug, Clone)]
+pub(crate) struct Block {
+    /// Row number in the run of the block's first row.
+    pub(crate) first_row: u32,
+    pub(crate) times: Arc<[Timestamp]>,
+    pub(crate) ids: Arc<[EntryId]>,
+    pub(crate) severities: Option<Arc<[Severity]>>,
+    pub(crate) outputs: Option<Arc<[Output]>>,
+    pub(crate) messages: Option<StringArray>,
+    pub(crate) attributes: Option<Arc<dyn Attributes>>,
+}
+
+/// Attributes of a block's rows.
+pub(crate) trait Attributes: fmt::Debug + Send + Sync {
+    /// The value of an attribute, the first where a key repeats; `row_idx` counts within the block.
+    fn get(&self, row_idx: usize, key: &str) -> Option<&str>;
+
+    /// All attributes of a row in the order they were written; needs [`AttributeColumns::All`].
+    fn row(&self, row_idx: usize) -> Vec<(String, String)>;
+}
