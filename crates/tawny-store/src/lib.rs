@@ -10,6 +10,8 @@ pub mod error;
 )]
 mod lake;
 pub mod limits;
+mod metrics;
+mod naming;
 pub mod sqlite;
 pub mod store;
 

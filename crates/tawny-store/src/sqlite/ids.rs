@@ -4,7 +4,7 @@
 //! behind it. How far it ever had to move is kept, so that ranges of time find such entries too.
 
 use rusqlite::Connection;
-use tawny_model::{EntryId, StreamKey, Timestamp, entry::TIE_BITS};
+use tawny_model::{EntryId, Timestamp, entry::TIE_BITS};
 
 use super::row::id_micros;
 
@@ -60,16 +60,6 @@ impl Drift {
 
 const TIE_MASK: i64 = (1 << TIE_BITS) - 1;
 
-/// Where an entry's id is looked for: its microsecond, at a place given by the stream.
-///
-/// Entries of one stream and microsecond share it and take the next free ids in the order they come, so that lines
-/// keep their order; it lies in the lower half so that they have room.
-pub(super) fn base_id(timestamp: Timestamp, stream: StreamKey) -> i64 {
-    let micro = Timestamp::from_micros(timestamp.as_micros());
-    let tie = EntryId::derive(micro, stream, 0).0 & TIE_MASK;
-    EntryId::first_at(timestamp).0 | (tie >> 1)
-}
-
 /// The next id above a taken one that is free; below it when there is none up to the end of time.
 pub(super) fn free_id(conn: &Connection, taken: i64) -> rusqlite::Result<i64> {
     let mut above = conn.prepare_cached("SELECT id FROM logs WHERE id > ?1 ORDER BY id")?;
@@ -99,8 +89,10 @@ pub(super) fn free_id(conn: &Connection, taken: i64) -> rusqlite::Result<i64> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use tawny_model::StreamKey;
 
     use super::*;
+    use crate::naming::base_id;
 
     proptest! {
         /// Whatever the time, and however far its id had to move, the range of ids finds it.

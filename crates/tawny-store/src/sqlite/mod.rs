@@ -4,7 +4,6 @@
 //! FULL), so nothing acknowledged is lost to a kill or a power cut.
 
 mod ids;
-mod metrics;
 mod plan;
 mod reader;
 mod reserve;
@@ -36,7 +35,6 @@ use tokio::{
 };
 
 use self::{
-    metrics::{Metrics, QueryKind, QueryLabel},
     reader::Reader,
     reserve::Reserve,
     row::{StreamMap, StreamRow},
@@ -45,6 +43,7 @@ use self::{
 use crate::{
     Committed, Error, Facet, FacetsRequest, Filter, Histogram, HistogramRequest, LogStore,
     Retention, SearchPage, SearchRequest, StoreStats, Written, limits,
+    metrics::{Metrics, QueryKind, QueryLabel},
 };
 
 /// How a [`SqliteStore`] is opened.

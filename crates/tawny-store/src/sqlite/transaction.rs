@@ -11,14 +11,15 @@ use tawny_model::{
 use tokio::time::Instant;
 
 use super::{
-    ids::{Drift, base_id, free_id},
-    row::{
-        StreamRow, merge_stream, ns_of, stream_term, timestamp_of, write_attributes, write_terms,
-    },
+    ids::{Drift, free_id},
+    row::{StreamRow, ns_of, stream_term, timestamp_of, write_attributes, write_terms},
     schema::sqlite_error,
     writer::{Input, Known, Stored, Writer},
 };
-use crate::{Committed, Error, Written};
+use crate::{
+    Committed, Error, Written,
+    naming::{base_id, merge_stream},
+};
 
 /// Entries of one rollup row lie in one minute.
 pub(super) const MINUTE_NS: i64 = 60_000_000_000;

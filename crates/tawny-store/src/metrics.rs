@@ -16,21 +16,21 @@ use crate::Error;
 
 /// Metrics of one store.
 #[derive(Debug, Clone)]
-pub(super) struct Metrics {
-    pub(super) batches: Family<ResultLabel, Counter>,
-    pub(super) entries: Family<ResultLabel, Counter>,
-    pub(super) errors: Family<RemedyLabel, Counter>,
-    pub(super) entries_deleted: Counter,
-    pub(super) writes_pushed: Counter,
-    pub(super) writes_popped: Counter,
-    pub(super) commit_seconds: Histogram,
-    pub(super) query_seconds: Family<QueryLabel, Histogram>,
-    pub(super) n_entries: Gauge,
-    pub(super) n_streams: Gauge,
+pub(crate) struct Metrics {
+    pub(crate) batches: Family<ResultLabel, Counter>,
+    pub(crate) entries: Family<ResultLabel, Counter>,
+    pub(crate) errors: Family<RemedyLabel, Counter>,
+    pub(crate) entries_deleted: Counter,
+    pub(crate) writes_pushed: Counter,
+    pub(crate) writes_popped: Counter,
+    pub(crate) commit_seconds: Histogram,
+    pub(crate) query_seconds: Family<QueryLabel, Histogram>,
+    pub(crate) n_entries: Gauge,
+    pub(crate) n_streams: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct ResultLabel {
+pub(crate) struct ResultLabel {
     result: ResultValue,
 }
 
@@ -43,7 +43,7 @@ enum ResultValue {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct RemedyLabel {
+pub(crate) struct RemedyLabel {
     remedy: RemedyValue,
 }
 
@@ -56,13 +56,13 @@ enum RemedyValue {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct QueryLabel {
-    pub(super) kind: QueryKind,
+pub(crate) struct QueryLabel {
+    pub(crate) kind: QueryKind,
 }
 
 /// The questions a store is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum QueryKind {
+pub(crate) enum QueryKind {
     Search,
     Histogram,
     Facets,
@@ -109,7 +109,7 @@ const STORED_ENTRIES: &str = "tawny_store_stored_entries";
 const STREAMS: &str = "tawny_store_streams";
 
 impl Metrics {
-    pub(super) fn register(registry: &mut Registry) -> Self {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             batches: Family::default(),
             entries: Family::default(),
@@ -169,7 +169,7 @@ impl Metrics {
     }
 
     /// Notes a committed transaction.
-    pub(super) fn stored(&self, n_entries: usize, n_streams: usize) {
+    pub(crate) fn stored(&self, n_entries: usize, n_streams: usize) {
         let n_entries = n_entries as u64;
         self.entries_of(ResultValue::New).inc_by(n_entries);
         self.n_entries.inc_by(n_entries.cast_signed());
@@ -177,7 +177,7 @@ impl Metrics {
     }
 
     /// Notes batches, and appended entries, by what became of them.
-    pub(super) fn admitted(&self, new: u64, duplicate: u64, gap: u64, fenced: u64, repeats: u64) {
+    pub(crate) fn admitted(&self, new: u64, duplicate: u64, gap: u64, fenced: u64, repeats: u64) {
         for (result, n) in [
             (ResultValue::New, new),
             (ResultValue::Duplicate, duplicate),
@@ -195,12 +195,12 @@ impl Metrics {
         self.entries.get_or_create(&ResultLabel { result })
     }
 
-    pub(super) fn deleted(&self, n: u64) {
+    pub(crate) fn deleted(&self, n: u64) {
         self.entries_deleted.inc_by(n);
         self.n_entries.dec_by(n.cast_signed());
     }
 
-    pub(super) fn failed(&self, error: &Error) {
+    pub(crate) fn failed(&self, error: &Error) {
         let remedy = match error.remedy() {
             Remedy::Retry => RemedyValue::Retry,
             Remedy::Reject => RemedyValue::Reject,
