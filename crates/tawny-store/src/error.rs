@@ -1,6 +1,9 @@
 //! What can go wrong in a store, and what to do about it.
 
-use std::path::PathBuf;
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use tawny_model::Remedy;
 
@@ -42,6 +45,23 @@ pub enum Error {
 }
 
 impl Error {
+    /// A file system's error in the store's words.
+    pub(crate) fn file(path: &Path, doing: &'static str, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly {
+                path,
+                reason: source.to_string(),
+            },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path },
+            _ => Self::Io {
+                path,
+                doing,
+                source: Box::new(source),
+            },
+        }
+    }
+
     /// The caller's next step; exhaustive, so a new variant must choose.
     pub fn remedy(&self) -> Remedy {
         match self {

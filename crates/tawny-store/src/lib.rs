@@ -12,6 +12,7 @@ mod lake;
 pub mod limits;
 mod metrics;
 mod naming;
+mod ownership;
 pub mod sqlite;
 pub mod store;
 

@@ -6,3 +6,4 @@ mod read_at;
 mod rows;
 mod run;
 mod streams;
+mod wal;

@@ -44,6 +44,7 @@ use crate::{
     Committed, Error, Facet, FacetsRequest, Filter, Histogram, HistogramRequest, LogStore,
     Retention, SearchPage, SearchRequest, StoreStats, Written, limits,
     metrics::{Metrics, QueryKind, QueryLabel},
+    ownership::Ownership,
 };
 
 /// How a [`SqliteStore`] is opened.
@@ -93,7 +94,7 @@ pub struct SqliteStore {
     writer: Option<thread::JoinHandle<()>>,
     readers: Arc<Readers>,
     /// Declared last: freed only when every connection is closed.
-    _ownership: schema::Ownership,
+    _ownership: Ownership,
 }
 
 /// What writer and readers have in common.

@@ -1,17 +1,12 @@
 //! The file: its tables, what marks it as ours, and how it is opened. The layout is `docs/formats/sqlite-v1.md`.
 
-use std::{
-    fs::{self, File, TryLockError},
-    io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, path::Path, time::Duration};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tawny_model::ByteSize;
 
 use super::SqliteConfig;
-use crate::Error;
+use crate::{Error, ownership::Ownership};
 
 /// `TAWN` in the header of every file of ours (SQLite's `application_id`).
 pub(super) const APPLICATION_ID: i32 = 0x5441_574e;
@@ -24,22 +19,16 @@ const PAGE_BYTES: u32 = 8_192;
 
 const TABLES: &str = include_str!("schema.sql");
 
-/// The file is ours while this lives: an advisory lock on `<path>.lock`, freed by the system when the process ends.
-///
-/// SQLite's own locks do not tell two Tawny processes apart from one that merely reads; a file beside it does.
-#[derive(Debug)]
-pub(super) struct Ownership {
-    _lock: File,
-}
-
 /// Takes the file, creating its directory where missing.
+///
+/// SQLite's own locks do not tell two Tawny processes apart from one that merely reads; a lock file beside it does.
 pub(super) fn own(path: &Path) -> Result<Ownership, Error> {
     if let Some(directory) = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty())
     {
         fs::create_dir_all(directory)
-            .map_err(|source| file_error(directory, "create directory", source))?;
+            .map_err(|source| Error::file(directory, "create directory", source))?;
     }
     if path.is_dir() {
         return Err(Error::NotAStore {
@@ -47,26 +36,9 @@ pub(super) fn own(path: &Path) -> Result<Ownership, Error> {
             reason: "it is a directory".to_owned(),
         });
     }
-    let lock_path = lock_path(path);
-    let lock = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&lock_path)
-        .map_err(|source| file_error(&lock_path, "open lock file", source))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(Ownership { _lock: lock }),
-        Err(TryLockError::WouldBlock) => Err(Error::Locked {
-            path: path.to_owned(),
-        }),
-        Err(TryLockError::Error(source)) => Err(file_error(&lock_path, "lock file", source)),
-    }
-}
-
-fn lock_path(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    name.into()
+    let mut lock_path = path.as_os_str().to_owned();
+    lock_path.push(".lock");
+    Ownership::take(path, Path::new(&lock_path))
 }
 
 /// Opens the writing connection; creates the tables in an empty file.
@@ -198,22 +170,6 @@ const WRITER_CACHE_KIB: i64 = 32 * 1024;
 
 /// Per reader; the page cache of the system holds the rest.
 const READER_CACHE_KIB: i64 = 8 * 1024;
-
-fn file_error(path: &Path, doing: &'static str, source: io::Error) -> Error {
-    let path = path.to_owned();
-    match source.kind() {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Error::ReadOnly {
-            path,
-            reason: source.to_string(),
-        },
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::DiskFull { path },
-        _ => Error::Io {
-            path,
-            doing,
-            source: Box::new(source),
-        },
-    }
-}
 
 /// Puts SQLite's error in the store's words.
 pub(super) fn sqlite_error(path: &Path, doing: &'static str, source: rusqlite::Error) -> Error {
