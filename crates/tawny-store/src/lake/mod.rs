@@ -1,5 +1,7 @@
 //! The columnar store: a write-ahead log and rows in memory in front of sorted Parquet segments in a Delta table.
 
+mod catalog;
+mod files;
 mod probe;
 mod read_at;
 mod rows;
