@@ -1,6 +1,8 @@
 //! The columnar store: a write-ahead log and rows in memory in front of sorted Parquet segments in a Delta table.
 
 mod ids;
+mod catalog;
+mod files;
 mod probe;
 mod read_at;
 mod rows;
