@@ -2,6 +2,7 @@
 
 mod ids;
 mod probe;
+mod query;
 mod read_at;
 mod rows;
 mod run;
