@@ -20,7 +20,9 @@ pub use compat::parse_fts5;
 pub use error::ParseError;
 pub use matcher::Record;
 pub use parse::{MAX_DEPTH, MAX_NODES, MAX_REGEXES, MAX_TEXT_BYTES, parse};
-pub use text::{eq_folded, fold, fold_char, index_text, is_word_char, number, strip_ansi, tokens};
+pub use text::{
+    eq_folded, fold, fold_char, index_text, is_word_char, number, occurrences, strip_ansi, tokens,
+};
 
 /// A parsed and checked query with its source text.
 #[derive(Debug, Clone)]

@@ -135,7 +135,7 @@ impl<'m> Message<'m> {
     pub(crate) fn contains_row(&self, words: &[String], row: Row) -> bool {
         let text = self.searched();
         words.first().is_none_or(|first| {
-            occurrences(text, first).any(|start| {
+            occurrences(text.as_bytes(), first.as_bytes()).any(|start| {
                 let opens = row == Row::OpenStart || !ends_in_word(text, start);
                 opens && row_goes_on(text, start, words, row).is_some()
             })
@@ -144,7 +144,7 @@ impl<'m> Message<'m> {
 
     /// Whether the folded `part` stands anywhere.
     pub(crate) fn contains_part(&self, part: &str) -> bool {
-        part.is_empty() || occurrences(self.searched(), part).next().is_some()
+        part.is_empty() || occurrences(self.searched().as_bytes(), part.as_bytes()).next().is_some()
     }
 }
 
@@ -182,9 +182,8 @@ fn ends_in_word(text: &str, at: usize) -> bool {
         .is_some_and(is_word_char)
 }
 
-/// Where `part`, not empty and folded, begins; case of ASCII letters ignored.
-fn occurrences<'t>(text: &'t str, part: &'t str) -> impl Iterator<Item = usize> + 't {
-    let (text, part) = (text.as_bytes(), part.as_bytes());
+/// Where `part`, not empty and folded, begins; case of ASCII letters ignored, other bytes as they are.
+pub fn occurrences<'t>(text: &'t [u8], part: &'t [u8]) -> impl Iterator<Item = usize> + 't {
     let (anchor_idx, anchor) = part
         .iter()
         .copied()

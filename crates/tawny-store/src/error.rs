@@ -33,6 +33,10 @@ pub enum Error {
     ReadOnly { path: PathBuf, reason: String },
     #[error("stored data in `{path}` is damaged: {reason}")]
     Damaged { path: PathBuf, reason: String },
+    #[error("the question takes more than {limit} of {what}; narrow it down")]
+    TooExpensive { what: &'static str, limit: String },
+    #[error("the question was called off")]
+    Cancelled,
     #[error("the store is stopping")]
     Closed,
     #[error("`{path}`: {doing}")]
@@ -67,6 +71,8 @@ impl Error {
         match self {
             Self::DiskFull { .. } | Self::Closed | Self::Io { .. } => Remedy::Retry,
             Self::Invalid { .. }
+            | Self::TooExpensive { .. }
+            | Self::Cancelled
             | Self::NotAStore { .. }
             | Self::Newer { .. }
             | Self::ReadOnly { .. } => Remedy::Reject,

@@ -4,6 +4,7 @@ mod ids;
 mod catalog;
 mod files;
 mod probe;
+mod query;
 mod read_at;
 mod rows;
 mod run;

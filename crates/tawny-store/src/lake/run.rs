@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, ops::Range, sync::Arc};
 
 use arrow_array::StringArray;
-use tawny_model::{EntryId, Output, Severity, Stream, Timestamp};
+use tawny_model::{EntryId, Output, Severity, Stream, StreamId, Timestamp};
 
 use super::probe::Probe;
 use crate::Error;
@@ -20,6 +20,11 @@ pub(crate) type SeverityCounts = [u64; Severity::ALL.len()];
 pub(crate) trait Run: fmt::Debug + Send + Sync {
     /// What is known without any I/O.
     fn extent(&self) -> Extent;
+
+    /// Rows of each block but the last.
+    fn block_rows(&self) -> u32 {
+        BLOCK_ROWS
+    }
 
     /// The index, read once and cached.
     fn index(&self) -> Result<Arc<RunIndex>, Error>;
@@ -78,6 +83,20 @@ impl RunIndex {
         self.cells[stream.cells.start as usize..stream.cells.end as usize]
             .iter()
             .copied()
+    }
+
+    /// The cells of one stream, oldest first.
+    pub(crate) fn cells_of(&self, stream: &RunStream) -> &[Cell] {
+        &self.cells[stream.cells.start as usize..stream.cells.end as usize]
+    }
+
+    /// The stream of that identity; streams lie in the order of [`StreamId`].
+    pub(crate) fn find(&self, id: &StreamId) -> Option<&RunStream> {
+        let at = self
+            .streams
+            .binary_search_by(|known| known.stream.id.cmp(id))
+            .ok()?;
+        self.streams.get(at)
     }
 
     /// Rows by minute over all streams, oldest first.

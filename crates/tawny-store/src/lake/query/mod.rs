@@ -1,0 +1,49 @@
+//! Reading: what a question needs of a snapshot, and how its rows are found.
+//!
+//! A query is folded once per kind of stream ([`residual`]); what is left of it prunes blocks ([`narrow`]), and the
+//! rows of the blocks left are looked at ([`eval`]). Counts come from the index wherever it decides them.
+
+mod budget;
+mod eval;
+mod facets;
+mod literals;
+mod lookup;
+mod narrow;
+mod page;
+mod parallel;
+mod pieces;
+mod residual;
+mod scan;
+mod search;
+mod span;
+mod tally;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use tawny_model::Stream;
+
+use super::{rows::HotRows, run::Run};
+
+pub(crate) use self::{
+    budget::Budget,
+    facets::facets,
+    lookup::{contains, get, ids_at},
+    search::search,
+    tally::{count, histogram},
+};
+
+/// Everything a question sees: rows in memory, and runs. No row is in two of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshot {
+    pub(crate) hot: Vec<Arc<HotRows>>,
+    pub(crate) runs: Vec<Arc<dyn Run>>,
+    pub(crate) streams: Arc<dyn Describe>,
+}
+
+/// Latest description of a stream: metadata that came late is seen on earlier entries.
+pub(crate) trait Describe: std::fmt::Debug + Send + Sync {
+    /// What is known of the stream now; itself when nothing newer is.
+    fn describe(&self, stream: &Arc<Stream>) -> Arc<Stream>;
+}

@@ -1,0 +1,276 @@
+//! Where in a run the rows of a question may be: streams, their classes, and rows by block.
+
+use std::{ops::Range, sync::Arc};
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    Snapshot,
+    residual::{Class, Residuals},
+    span::{Span, minute_of},
+};
+use crate::{
+    Error,
+    lake::{
+        probe::Probe,
+        run::{Cell, Columns, Run, RunIndex, RunStream},
+    },
+};
+
+/// Classes whose probes are put to the filters one by one; more of them are asked as one.
+const MAX_PROBES: usize = 8;
+
+/// A run as a question sees it.
+#[derive(Debug)]
+pub(super) struct RunPlan {
+    /// Its number in the snapshot.
+    pub(super) run_idx: u32,
+    pub(super) run: Arc<dyn Run>,
+    pub(super) index: Arc<RunIndex>,
+    classes: Vec<Arc<Class>>,
+    /// By class, for each block whether it may hold a match; `None` when all may.
+    may_hold: Vec<Option<Vec<bool>>>,
+    selected: Selected,
+}
+
+/// The streams that may have matches.
+#[derive(Debug)]
+enum Selected {
+    /// All, of one class.
+    All,
+    /// Number of stream and class.
+    Some(Vec<(u32, u32)>),
+}
+
+/// Rows of one stream in one block that may match.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Piece {
+    /// Row numbers in the run.
+    pub(super) rows: Range<u32>,
+    pub(super) stream: u32,
+    pub(super) class: u32,
+}
+
+/// What is to be looked at in one block.
+#[derive(Debug)]
+pub(super) struct BlockTask {
+    pub(super) plan: usize,
+    pub(super) block_idx: u32,
+    pub(super) pieces: Vec<Piece>,
+    /// The best any of its rows can be, as the question ranks rows.
+    pub(super) best: i64,
+}
+
+impl RunPlan {
+    /// `None` when the run has nothing to say about these times.
+    pub(super) fn new(
+        run_idx: usize,
+        snapshot: &Snapshot,
+        residuals: &Residuals<'_>,
+        span: Span,
+    ) -> Result<Option<Self>, Error> {
+        let run = &snapshot.runs[run_idx];
+        let extent = run.extent();
+        if extent.n_rows == 0 || span.first > extent.last || extent.first > span.last {
+            return Ok(None);
+        }
+        let index = run.index()?;
+        let (selected, classes) = if residuals.asks_about_streams() {
+            let (selected, classes) = select(&index, snapshot, residuals, span);
+            (Selected::Some(selected), classes)
+        } else {
+            let class = residuals.class(&[]);
+            if class.is_never() {
+                return Ok(None);
+            }
+            (Selected::All, vec![class])
+        };
+        if classes.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            run_idx: u32::try_from(run_idx).expect("runs are not that many"),
+            run: Arc::clone(run),
+            index,
+            classes,
+            may_hold: Vec::new(),
+            selected,
+        }))
+    }
+
+    /// Asks the filters which blocks may hold matches.
+    pub(super) fn prune(&mut self) -> Result<(), Error> {
+        let mut known: Vec<(Probe, Option<Vec<bool>>)> = Vec::new();
+        let together = (self.classes.len() > MAX_PROBES)
+            .then(|| Probe::either(self.classes.iter().map(|class| class.probe.clone())));
+        for class in &self.classes {
+            let probe = together.as_ref().unwrap_or(&class.probe);
+            if !known.iter().any(|(other, _)| other == probe) {
+                let blocks = match probe {
+                    Probe::Any => None,
+                    probe => Some(self.run.may_hold(probe)?),
+                };
+                known.push((probe.clone(), blocks));
+            }
+            let found = known.iter().find(|(other, _)| other == probe);
+            self.may_hold.push(found.and_then(|(_, blocks)| blocks.clone()));
+        }
+        Ok(())
+    }
+
+    pub(super) fn class(&self, class: u32) -> &Arc<Class> {
+        &self.classes[class as usize]
+    }
+
+    /// The class, where it is one for all streams.
+    pub(super) fn only_class(&self) -> Option<&Arc<Class>> {
+        match self.selected {
+            Selected::All => self.classes.first(),
+            Selected::Some(_) => None,
+        }
+    }
+
+    /// Whether any row may match for its stream and severity alone.
+    pub(super) fn has_sure_rows(&self) -> bool {
+        self.classes.iter().any(|class| class.n_sure(&[1u64; 7]) > 0)
+    }
+
+    fn may_hold(&self, class: u32, block_idx: u32) -> bool {
+        match self.may_hold.get(class as usize) {
+            Some(Some(blocks)) => blocks.get(block_idx as usize).copied().unwrap_or(true),
+            _ => true,
+        }
+    }
+
+    /// The streams that may have matches in the span, with their numbers and classes.
+    pub(super) fn streams(&self, span: Span) -> impl Iterator<Item = (u32, &RunStream, u32)> {
+        let streams = self.index.streams();
+        let n = match &self.selected {
+            Selected::All => streams.len(),
+            Selected::Some(selected) => selected.len(),
+        };
+        (0..n).filter_map(move |idx| {
+            let (stream, class) = match &self.selected {
+                Selected::All => (u32::try_from(idx).expect("streams have u32 rows"), 0),
+                Selected::Some(selected) => selected[idx],
+            };
+            let found = &streams[stream as usize];
+            (found.first <= span.last && span.first <= found.last)
+                .then_some((stream, found, class))
+        })
+    }
+
+    /// The cells of a stream whose minutes meet the span.
+    pub(super) fn cells_within(&self, stream: &RunStream, span: Span) -> &[Cell] {
+        let cells = self.index.cells_of(stream);
+        if span.covers(Span {
+            first: stream.first,
+            last: stream.last,
+        }) {
+            return cells;
+        }
+        let (first, last) = (minute_of(span.first), minute_of(span.last));
+        let from = cells.partition_point(|cell| cell.minute < first);
+        let to = cells.partition_point(|cell| cell.minute <= last);
+        cells.get(from..to).unwrap_or_default()
+    }
+
+    /// Calls `take` for each block that may hold matches, with those of the `rows` that are in it.
+    pub(super) fn split(
+        &self,
+        rows: Range<u32>,
+        class: u32,
+        mut take: impl FnMut(u32, Range<u32>),
+    ) {
+        let block_rows = self.run.block_rows();
+        let mut start = rows.start;
+        while start < rows.end {
+            let block_idx = start / block_rows;
+            let end = rows.end.min((block_idx + 1).saturating_mul(block_rows));
+            if self.may_hold(class, block_idx) {
+                take(block_idx, start..end);
+            }
+            start = end;
+        }
+    }
+
+    /// Adds a piece to the tasks of this plan; pieces come in the order of rows.
+    pub(super) fn add(
+        plan: usize,
+        tasks: &mut Vec<BlockTask>,
+        block_idx: u32,
+        piece: Piece,
+        best: i64,
+    ) {
+        match tasks.last_mut() {
+            Some(task) if task.plan == plan && task.block_idx == block_idx => {
+                task.best = task.best.max(best);
+                match task.pieces.last_mut() {
+                    Some(last) if last.rows.end == piece.rows.start && last.stream == piece.stream => {
+                        last.rows.end = piece.rows.end;
+                    }
+                    _ => task.pieces.push(piece),
+                }
+            }
+            _ => tasks.push(BlockTask {
+                plan,
+                block_idx,
+                pieces: vec![piece],
+                best,
+            }),
+        }
+    }
+
+    /// The columns that decide the pieces of a block.
+    pub(super) fn columns(&self, pieces: &[Piece]) -> Columns {
+        let mut columns = Columns::default();
+        let mut last = None;
+        for piece in pieces {
+            if last != Some(piece.class) {
+                columns.include(&self.class(piece.class).columns);
+                last = Some(piece.class);
+            }
+        }
+        columns
+    }
+}
+
+/// When the rows of a stream in a minute may be.
+pub(super) fn rows_of_minute(minute: i32, stream: &RunStream) -> Span {
+    let minute = Span::of_minute(minute);
+    Span {
+        first: minute.first.max(stream.first),
+        last: minute.last.min(stream.last),
+    }
+}
+
+/// Streams with rows in the span whose rows may match, and the classes they are of.
+fn select(
+    index: &RunIndex,
+    snapshot: &Snapshot,
+    residuals: &Residuals<'_>,
+    span: Span,
+) -> (Vec<(u32, u32)>, Vec<Arc<Class>>) {
+    let mut selected = Vec::new();
+    let mut classes: Vec<Arc<Class>> = Vec::new();
+    // `None` for a class that never matches.
+    let mut known: FxHashMap<Vec<u64>, Option<u32>> = FxHashMap::default();
+    let mut answers = Vec::new();
+    for (idx, stream) in (0u32..).zip(index.streams()) {
+        if stream.first > span.last || span.first > stream.last {
+            continue;
+        }
+        residuals.ask(&snapshot.streams.describe(&stream.stream), &mut answers);
+        let class = *known.entry(answers.clone()).or_insert_with(|| {
+            let class = residuals.class(&answers);
+            (!class.is_never()).then(|| {
+                classes.push(class);
+                u32::try_from(classes.len() - 1).expect("no more classes than streams")
+            })
+        });
+        if let Some(class) = class {
+            selected.push((idx, class));
+        }
+    }
+    (selected, classes)
+}
