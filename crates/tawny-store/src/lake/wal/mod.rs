@@ -6,6 +6,8 @@
 
 mod disk;
 mod file;
+#[cfg(feature = "test-util")]
+pub mod fuzzing;
 mod record;
 mod replay;
 #[cfg(test)]

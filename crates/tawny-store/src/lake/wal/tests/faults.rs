@@ -166,15 +166,15 @@ impl DiskFile for FaultFile {
 /// What the caller knows of a run.
 #[derive(Debug, Default)]
 struct Known {
-    acknowledged: Vec<(u64, Group)>,
+    acknowledged: Groups,
     /// The commits that failed.
-    failed: Vec<Vec<(u64, Group)>>,
+    failed: Vec<Groups>,
     applied: u64,
 }
 
 impl Known {
     fn commit(&mut self, wal: &mut Wal, groups: &[Group]) {
-        let appended: Vec<(u64, Group)> = groups
+        let appended: Groups = groups
             .iter()
             .map(|group| (append(wal, group).unwrap(), group.clone()))
             .collect();
@@ -190,7 +190,7 @@ impl Known {
         }
     }
 
-    fn expected(&self) -> Vec<(u64, Group)> {
+    fn expected(&self) -> Groups {
         let is_left = |(seq, _): &&(u64, Group)| *seq > self.applied;
         self.acknowledged.iter().filter(is_left).cloned().collect()
     }
