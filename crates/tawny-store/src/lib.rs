@@ -17,6 +17,8 @@ pub mod sqlite;
 pub mod store;
 
 pub use error::Error;
+#[cfg(feature = "test-util")]
+pub use lake::wal_fuzzing;
 pub use sqlite::{SqliteConfig, SqliteStore};
 pub use store::{
     Bucket, Committed, Facet, FacetsRequest, Filter, Histogram, HistogramRequest, LogStore,

@@ -10,3 +10,6 @@ mod rows;
 mod run;
 mod streams;
 mod wal;
+
+#[cfg(feature = "test-util")]
+pub use wal::fuzzing as wal_fuzzing;

@@ -6,6 +6,8 @@
 
 mod disk;
 mod file;
+#[cfg(feature = "test-util")]
+pub mod fuzzing;
 mod record;
 mod replay;
 #[cfg(test)]
@@ -134,7 +136,8 @@ impl Wal {
         Ok(seq)
     }
 
-    /// Makes everything appended durable: all of it, or on error none.
+    /// Makes everything appended durable: all of it, or on error none. Of a commit that a crash interrupts, the first
+    /// transactions may be found, each whole.
     ///
     /// # Errors
     /// `Retry` when the disk is full or fails: append again.

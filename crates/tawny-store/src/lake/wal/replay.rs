@@ -320,7 +320,8 @@ impl Replay {
 
     /// Counts damaged bytes and keeps a copy of them for people to look at.
     fn set_aside(&mut self, from: u64, to: u64) -> Result<(), Error> {
-        let Some(reading) = &mut self.current else {
+        // Nothing is there when records are missing at the very end.
+        let Some(reading) = self.current.as_mut().filter(|_| from < to) else {
             return Ok(());
         };
         self.report.n_damaged += 1;
@@ -333,7 +334,7 @@ impl Replay {
             kept = %kept_path.display(),
             "log is damaged; records behind it are read"
         );
-        if self.report.n_damaged > MAX_KEPT || from == to {
+        if self.report.n_damaged > MAX_KEPT {
             return Ok(());
         }
         let bytes = reading

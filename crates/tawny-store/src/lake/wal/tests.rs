@@ -15,6 +15,7 @@ use super::{
     Change, Replayed, ReplayedGroup, Report, Wal,
     disk::RealDisk,
     file::{FORMAT, HEADER_BYTES, Header},
+    fuzzing,
     record::{Described, Descriptions},
     replay::Replay,
 };
@@ -111,6 +112,9 @@ fn plain(replayed: Replayed) -> Plain {
 
 type Group = Vec<Plain>;
 
+/// Transactions with their sequence numbers.
+type Groups = Vec<(u64, Group)>;
+
 fn append(wal: &mut Wal, group: &[Plain]) -> Result<u64, Error> {
     let hots: Vec<Option<HotRows>> = group
         .iter()
@@ -185,7 +189,7 @@ fn line(number: u32, tag: u64) -> Group {
     }]
 }
 
-fn read_all(mut replay: Replay) -> Result<(Vec<(u64, Group)>, Wal, Report), Error> {
+fn read_all(mut replay: Replay) -> Result<(Groups, Wal, Report), Error> {
     let mut read = Vec::new();
     while let Some(ReplayedGroup { seq, changes }) = replay.next()? {
         read.push((seq, changes.into_iter().map(plain).collect()));
@@ -194,12 +198,12 @@ fn read_all(mut replay: Replay) -> Result<(Vec<(u64, Group)>, Wal, Report), Erro
     Ok((read, wal, report))
 }
 
-fn reopen(directory: &Path, applied: u64) -> (Vec<(u64, Group)>, Wal, Report) {
+fn reopen(directory: &Path, applied: u64) -> (Groups, Wal, Report) {
     read_all(Wal::open(directory, applied).unwrap()).unwrap()
 }
 
 /// Writes groups, one commit for each list; answers what a replay gives.
-fn write(wal: &mut Wal, commits: &[Vec<Group>]) -> Vec<(u64, Group)> {
+fn write(wal: &mut Wal, commits: &[Vec<Group>]) -> Groups {
     let mut written = Vec::new();
     for commit in commits {
         for group in commit {
@@ -411,7 +415,7 @@ fn file_torn_while_it_was_created_is_removed() {
 }
 
 /// Five records: one commit of one, one of three, one of one; all in one file or in two.
-fn small_log(directory: &Path, is_split: bool) -> Vec<(u64, Group)> {
+fn small_log(directory: &Path, is_split: bool) -> Groups {
     let (_, mut wal, _) = reopen(directory, 0);
     let mut written = write(&mut wal, &[vec![line(1, 1)]]);
     written.extend(write(&mut wal, &[vec![line(2, 2), line(1, 3), line(2, 4)]]));
@@ -699,7 +703,7 @@ proptest! {
     fn log_replays_what_was_committed(steps in prop::collection::vec(any_step(), 0..25)) {
         let directory = tempfile::tempdir().unwrap();
         let (_, mut wal, _) = reopen(directory.path(), 0);
-        let mut model: Vec<(u64, Group)> = Vec::new();
+        let mut model: Groups = Vec::new();
         let (mut applied, mut last_seq) = (0, 0);
         for step in steps.into_iter().chain([Step::Reopen]) {
             match step {
@@ -751,6 +755,29 @@ proptest! {
         } else {
             body[at] = byte;
             let _decoded = Descriptions::default().decode(&body);
+        }
+    }
+
+    #[test]
+    fn file_of_any_bodies_with_any_bytes_changed_is_survived(
+        bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..6),
+        flips in prop::collection::vec((any::<prop::sample::Index>(), 1u8..), 0..4),
+        junk in prop::option::of((any::<prop::sample::Index>(), prop::collection::vec(any::<u8>(), 0..40)))) {
+        let directory = tempfile::tempdir().unwrap();
+        let bodies: Vec<&[u8]> = bodies.iter().map(Vec::as_slice).collect();
+        let whole = fuzzing::log_file(&bodies);
+        let mut bytes = whole.clone();
+        for (at, mask) in &flips {
+            bytes[at.index(whole.len())] ^= mask;
+        }
+        if let Some((at, junk)) = junk {
+            let at = at.index(whole.len());
+            bytes.splice(at..at, junk);
+        }
+        // A damaged magic with no record behind it is refused.
+        if let Ok((seqs, n_places)) = fuzzing::replay_file(directory.path(), &bytes) {
+            prop_assert!(seqs.is_sorted() && seqs.iter().all(|seq| (1..=bodies.len() as u64).contains(seq)));
+            prop_assert!(seqs.len() == bodies.len() || n_places > 0);
         }
     }
 }

