@@ -1,3 +1,5 @@
+mod readers;
+
 use std::{io, sync::atomic::AtomicUsize, time::Duration};
 
 use tawny_model::{EntryId, Remedy, Timestamp};
