@@ -22,6 +22,7 @@ use std::{
 
 use tawny_runtime::SharedClock;
 
+#[expect(unused_imports, reason = "the store is wired to it piece by piece")]
 pub(crate) use self::{
     clean::Cleaned,
     path::{Day, SegmentPath},

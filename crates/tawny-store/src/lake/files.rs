@@ -82,11 +82,16 @@ pub(crate) struct Listed {
 impl Storage {
     /// Opens a directory, which is made when missing, or the URL of a bucket (`s3://bucket/prefix`, …).
     ///
+    /// `options` are those of the `object_store` crate, such as `aws_endpoint`; a directory takes none.
     /// `runtime` must have more than one thread: it runs requests to a bucket and the reading of the Delta log.
     ///
     /// # Errors
     /// `Reject` when the place is unknown or may not be written, `Retry` when the disk fails.
-    pub(crate) fn open(location: &str, runtime: Handle) -> Result<Self, Error> {
+    pub(crate) fn open(
+        location: &str,
+        options: &[(String, String)],
+        runtime: Handle,
+    ) -> Result<Self, Error> {
         let url = match Url::parse(location) {
             Ok(url) => url,
             Err(_) => return Self::in_directory(Path::new(location), runtime),
@@ -97,9 +102,12 @@ impl Storage {
             })?;
             return Self::in_directory(&path, runtime);
         }
-        let (store, prefix) = object_store::parse_url(&url).map_err(|error| Error::Invalid {
-            reason: format!("storage `{location}`: {error}"),
-        })?;
+        let (store, prefix) =
+            object_store::parse_url_opts(&url, options.iter().cloned()).map_err(|error| {
+                Error::Invalid {
+                    reason: format!("storage `{location}`: {error}"),
+                }
+            })?;
         let store = object_store::prefix::PrefixStore::new(store, prefix);
         Ok(Self::in_objects(Arc::new(store), location, runtime))
     }

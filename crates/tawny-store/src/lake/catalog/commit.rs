@@ -175,11 +175,7 @@ fn file(operation: &str, actions: &[Value], after: &State, now: Timestamp, write
         rest.extend_from_slice(action.to_string().as_bytes());
         rest.push(b'\n');
     }
-    let signature = Signature {
-        crc32c: crc32c::crc32c(&rest),
-        writer: format!("{writer:016x}"),
-        after: after.seal(),
-    };
+    let signature = Signature::new(&rest, after.seal(), writer);
     let info = json!({"commitInfo": {
         "timestamp": now.as_millis(),
         "operation": operation,

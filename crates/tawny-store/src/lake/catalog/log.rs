@@ -97,12 +97,28 @@ fn parse_version(text: &str) -> Option<u64> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Signature {
-    /// CRC-32C of all that follows the first line.
-    pub(super) crc32c: u32,
+    /// CRC-32C of all that follows the first line, then of `after`.
+    crc32c: u32,
     /// Differs with each start of a process.
-    pub(super) writer: String,
+    writer: String,
     /// What the table holds after this commit.
     pub(super) after: Seal,
+}
+
+impl Signature {
+    /// `rest`: what follows the first line.
+    pub(super) fn new(rest: &[u8], after: Seal, writer: u64) -> Self {
+        Self {
+            crc32c: Self::checksum(rest, &after),
+            writer: format!("{writer:016x}"),
+            after,
+        }
+    }
+
+    fn checksum(rest: &[u8], after: &Seal) -> u32 {
+        let after = serde_json::to_vec(after).expect("plain fields are JSON");
+        crc32c::crc32c_append(crc32c::crc32c(rest), &after)
+    }
 }
 
 /// Checks one commit; gives its signature when it is ours.
@@ -113,7 +129,7 @@ pub(super) fn check_commit(bytes: &Bytes) -> Result<Option<Signature>, String> {
     let signature = info.get("commitInfo").and_then(|info| info.get("tawny"));
     if let Some(signature) = signature {
         let signature = Signature::deserialize(signature).map_err(|error| error.to_string())?;
-        if crc32c::crc32c(rest) != signature.crc32c {
+        if Signature::checksum(rest, &signature.after) != signature.crc32c {
             return Err("its checksum does not fit".to_owned());
         }
         return Ok(Some(signature));

@@ -1,3 +1,5 @@
+mod readers;
+
 use std::{io, sync::atomic::AtomicUsize, time::Duration};
 
 use tawny_model::{EntryId, Remedy, Timestamp};
@@ -305,7 +307,7 @@ fn a_crash_at_any_step_leaves_a_table_with_whole_commits() {
 /// Gives the last WAL record whose commit was acknowledged, and whether the end was reached.
 fn live_until_death(bed: &Bed, storage: Storage) -> (u64, bool) {
     let mut acked = 0;
-    let mut live = || -> Result<(), Error> {
+    let live = || -> Result<(), Error> {
         let (catalog, _) = Catalog::open(storage, bed.shared_clock())?;
         let mut segments = Vec::new();
         for applied in 1..=3 {
@@ -562,6 +564,7 @@ fn paths_read_back_and_foreign_names_do_not() {
 
 #[test]
 #[ignore = "measures; run it with --release"]
+#[expect(clippy::print_stderr, reason = "the figures are the point")]
 fn ten_thousand_segments_open_within_a_second() {
     let bed = Bed::new();
     let catalog = bed.open();
@@ -587,7 +590,7 @@ fn ten_thousand_segments_open_within_a_second() {
         if applied % 170 == 0 {
             eprintln!("commit {applied}: {:?}", begin.elapsed());
         }
-        if applied == 1_000 {
+        if catalog.checkpoint_due() {
             let begin = tokio::time::Instant::now();
             catalog.checkpoint().unwrap();
             eprintln!("checkpoint: {:?}", begin.elapsed());

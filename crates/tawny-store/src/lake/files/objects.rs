@@ -403,7 +403,7 @@ impl ObjectStore for Durable {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.inner.list(prefix)
+        sorted(self.inner.list(prefix))
     }
 
     fn list_with_offset(
@@ -411,7 +411,7 @@ impl ObjectStore for Durable {
         prefix: Option<&Path>,
         offset: &Path,
     ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.inner.list_with_offset(prefix, offset)
+        sorted(self.inner.list_with_offset(prefix, offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
@@ -429,6 +429,18 @@ impl ObjectStore for Durable {
             implementer: self.to_string(),
         })
     }
+}
+
+/// In the order of paths, as the library expects of everything but `file:`.
+fn sorted(
+    files: BoxStream<'static, object_store::Result<ObjectMeta>>,
+) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+    let sorted = async {
+        let mut files: Vec<ObjectMeta> = files.try_collect().await?;
+        files.sort_by(|a, b| a.location.cmp(&b.location));
+        Ok::<_, object_store::Error>(stream::iter(files.into_iter().map(Ok)))
+    };
+    stream::once(sorted).try_flatten().boxed()
 }
 
 /// The parts of a big checkpoint, which is written at once when complete: a few tens of MiB at most.
