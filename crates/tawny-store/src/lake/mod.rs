@@ -4,3 +4,4 @@ mod probe;
 mod read_at;
 mod rows;
 mod run;
+mod segment;
