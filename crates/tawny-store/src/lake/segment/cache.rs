@@ -1,0 +1,228 @@
+//! What was read and decoded, shared by all segments and bounded in bytes; the least recently used goes first.
+
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// Names a thing of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    Root,
+    Streams,
+    Layout,
+    /// By row group.
+    Tokens(u32),
+    Column {
+        block_idx: u32,
+        column: u32,
+    },
+}
+
+type Key = (u64, Part);
+
+pub(super) type AnyValue = Arc<dyn Any + Send + Sync>;
+
+/// What an entry costs beside its value: two nodes of trees.
+const ENTRY_BYTES: usize = 256;
+
+/// Decoded columns and sections of indexes, of at most `max_bytes` together.
+#[derive(Debug)]
+pub(crate) struct BlockCache {
+    max_bytes: usize,
+    next_segment: AtomicU64,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    entries: BTreeMap<Key, Entry>,
+    /// By when each was last used.
+    by_age: BTreeMap<u64, Key>,
+    now: u64,
+    n_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    value: AnyValue,
+    n_bytes: usize,
+    used: u64,
+}
+
+impl BlockCache {
+    pub(crate) fn new(max_bytes: usize) -> Self {
+        Self {
+            max_bytes,
+            next_segment: AtomicU64::new(0),
+            inner: Mutex::default(),
+        }
+    }
+
+    /// Bytes held now, never more than the maximum.
+    pub(crate) fn n_bytes(&self) -> usize {
+        self.lock().n_bytes
+    }
+
+    /// A number for a segment that no other had.
+    pub(super) fn number_segment(&self) -> u64 {
+        self.next_segment.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn get<T: Send + Sync + 'static>(&self, segment: u64, part: Part) -> Option<Arc<T>> {
+        self.get_any(segment, part)?.downcast().ok()
+    }
+
+    /// [`Self::get`] before the type is of interest.
+    pub(super) fn get_any(&self, segment: u64, part: Part) -> Option<AnyValue> {
+        self.lock().touch((segment, part))
+    }
+
+    /// Keeps a value that takes `n_bytes`, unless it alone is too large.
+    pub(super) fn put<T: Send + Sync + 'static>(
+        &self,
+        segment: u64,
+        part: Part,
+        n_bytes: usize,
+        value: &Arc<T>,
+    ) {
+        let n_bytes = n_bytes.saturating_add(ENTRY_BYTES);
+        if n_bytes > self.max_bytes {
+            return;
+        }
+        let value: AnyValue = Arc::<T>::clone(value);
+        let evicted = self
+            .lock()
+            .put((segment, part), n_bytes, value, self.max_bytes);
+        // Freed here, where nobody waits for it.
+        drop(evicted);
+    }
+
+    /// Forgets a segment.
+    pub(super) fn remove_segment(&self, segment: u64) {
+        let mut inner = self.lock();
+        let later = inner.entries.split_off(&(segment, Part::Root));
+        let mut removed = later;
+        let mut kept = removed.split_off(&(segment + 1, Part::Root));
+        inner.entries.append(&mut kept);
+        for entry in removed.values() {
+            inner.by_age.remove(&entry.used);
+            inner.n_bytes -= entry.n_bytes;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing panics while it is held.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn touch(&mut self, key: Key) -> Option<AnyValue> {
+        let entry = self.entries.get_mut(&key)?;
+        self.by_age.remove(&entry.used);
+        self.now += 1;
+        entry.used = self.now;
+        self.by_age.insert(self.now, key);
+        Some(Arc::clone(&entry.value))
+    }
+
+    fn put(&mut self, key: Key, n_bytes: usize, value: AnyValue, max_bytes: usize) -> Vec<Entry> {
+        let mut evicted = Vec::new();
+        evicted.extend(self.remove(key));
+        while self.n_bytes + n_bytes > max_bytes
+            && let Some((_, oldest)) = self.by_age.first_key_value()
+        {
+            let oldest = *oldest;
+            evicted.extend(self.remove(oldest));
+        }
+        self.now += 1;
+        self.by_age.insert(self.now, key);
+        self.n_bytes += n_bytes;
+        let entry = Entry {
+            value,
+            n_bytes,
+            used: self.now,
+        };
+        self.entries.insert(key, entry);
+        evicted
+    }
+
+    fn remove(&mut self, key: Key) -> Option<Entry> {
+        let entry = self.entries.remove(&key)?;
+        self.by_age.remove(&entry.used);
+        self.n_bytes -= entry.n_bytes;
+        Some(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: usize = 1_000;
+
+    fn put(cache: &BlockCache, segment: u64, block_idx: u32, n_bytes: usize) {
+        cache.put(segment, column(block_idx), n_bytes, &Arc::new(block_idx));
+    }
+
+    fn column(block_idx: u32) -> Part {
+        Part::Column {
+            block_idx,
+            column: 0,
+        }
+    }
+
+    #[test]
+    fn the_least_recently_used_goes_first() {
+        let cache = BlockCache::new(3 * (SMALL + ENTRY_BYTES));
+        for block_idx in 0..3 {
+            put(&cache, 0, block_idx, SMALL);
+        }
+        assert!(cache.get::<u32>(0, column(0)).is_some());
+        put(&cache, 0, 3, SMALL);
+        let held: Vec<u32> = (0..4)
+            .filter(|block_idx| cache.get::<u32>(0, column(*block_idx)).is_some())
+            .collect();
+        assert_eq!(held, [0, 2, 3]);
+    }
+
+    #[test]
+    fn bytes_stay_bounded_whatever_is_put() {
+        let cache = BlockCache::new(10_000);
+        for n in 0..5_000u32 {
+            put(&cache, u64::from(n % 7), n % 13, n as usize * 37 % 12_000);
+            assert!(cache.n_bytes() <= 10_000);
+        }
+        put(&cache, 9, 9, usize::MAX);
+        assert!(cache.get::<u32>(9, column(9)).is_none());
+    }
+
+    #[test]
+    fn a_segment_is_forgotten_alone() {
+        let cache = BlockCache::new(100_000);
+        for segment in 0..3 {
+            for block_idx in 0..4 {
+                put(&cache, segment, block_idx, 10);
+            }
+        }
+        cache.remove_segment(1);
+        for segment in [0, 2] {
+            assert!((0..4).all(|block_idx| cache.get::<u32>(segment, column(block_idx)).is_some()));
+        }
+        assert!((0..4).all(|block_idx| cache.get::<u32>(1, column(block_idx)).is_none()));
+        assert_eq!(cache.n_bytes(), 8 * (10 + ENTRY_BYTES));
+    }
+
+    #[test]
+    fn replacing_counts_once() {
+        let cache = BlockCache::new(100_000);
+        put(&cache, 0, 0, 10);
+        put(&cache, 0, 0, 20);
+        assert_eq!(cache.n_bytes(), 20 + ENTRY_BYTES);
+    }
+}

@@ -1,0 +1,416 @@
+//! Segments written and read back, whole, cut and flipped.
+
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
+
+use arrow_array::{
+    Array, Int8Array, Int16Array, Int32Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    cast::AsArray,
+};
+use bytes::Bytes;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use proptest::prelude::*;
+use tawny_model::{EntryId, Output, Severity, Stream, StreamId, Timestamp, Workload};
+
+use super::*;
+use crate::{
+    Error,
+    lake::{
+        probe::{Probe, key_hash, pair_hash, word_hash},
+        read_at::ReadAt,
+        run::{AttributeColumns, Block, Columns, Run},
+    },
+};
+
+/// A file in memory.
+#[derive(Debug)]
+pub(super) struct InMemory(pub(super) Bytes);
+
+impl ReadAt for InMemory {
+    fn place(&self) -> String {
+        "memory".to_owned()
+    }
+
+    fn len_bytes(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, Error> {
+        Ok(ranges
+            .iter()
+            .map(|range| {
+                let len_bytes = self.0.len();
+                let start = usize::try_from(range.start).unwrap().min(len_bytes);
+                let end = usize::try_from(range.end).unwrap().min(len_bytes);
+                self.0.slice(start..end.max(start))
+            })
+            .collect())
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Row {
+    pub(super) stream: Arc<Stream>,
+    pub(super) timestamp: Timestamp,
+    pub(super) id: EntryId,
+    pub(super) severity: Severity,
+    pub(super) output: Output,
+    pub(super) message: String,
+    pub(super) attributes: Vec<(String, String)>,
+}
+
+pub(super) fn stream(pod_uid: &str, restart: u32) -> Arc<Stream> {
+    let id = StreamId {
+        cluster: "c".into(),
+        pod_uid: pod_uid.into(),
+        container: "app".into(),
+        restart,
+    };
+    Arc::new(Stream {
+        node: "node-1".into(),
+        image: "registry/shop:1.2".into(),
+        workload: (restart % 2 == 0).then(|| Workload {
+            kind: "Deployment".into(),
+            name: pod_uid.into(),
+        }),
+        labels: BTreeMap::from([
+            ("app".into(), "sh\"op".into()),
+            ("tier".into(), pod_uid.into()),
+        ]),
+        ..Stream::new(id, format!("ns-{pod_uid}"), format!("pod-{pod_uid}"))
+    })
+}
+
+fn sorted(mut rows: Vec<Row>) -> Vec<Row> {
+    rows.sort_by(|a, b| {
+        let key = |row: &Row| (row.stream.id.clone(), row.timestamp.as_micros(), row.id);
+        key(a).cmp(&key(b))
+    });
+    rows
+}
+
+pub(super) fn keys(keys: &[&str]) -> Vec<String> {
+    keys.iter().map(|key| (*key).to_owned()).collect()
+}
+
+pub(super) fn write(rows: &[Row], attribute_columns: &[&str]) -> Finished<Vec<u8>> {
+    let options = SegmentOptions {
+        path: "memory".into(),
+        zstd_level: 1,
+        attribute_columns: keys(attribute_columns),
+    };
+    let mut writer = SegmentWriter::new(Vec::new(), options).unwrap();
+    for row in rows {
+        push(&mut writer, row).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+fn push(writer: &mut SegmentWriter<Vec<u8>>, row: &Row) -> Result<(), Error> {
+    writer.push(
+        &row.stream,
+        SegmentRow {
+            timestamp: row.timestamp,
+            id: row.id,
+            severity: row.severity,
+            output: row.output,
+            message: &row.message,
+            attributes: row.attributes.iter().map(|(k, v)| (k.as_str(), v.as_str())),
+        },
+    )
+}
+
+pub(super) fn open(file: Vec<u8>) -> Result<Segment, Error> {
+    let cache = Arc::new(BlockCache::new(64 << 20));
+    Segment::open(Arc::new(InMemory(file.into())), cache)
+}
+
+pub(super) const ALL: Columns = Columns {
+    severity: true,
+    output: true,
+    message: true,
+    attributes: AttributeColumns::All,
+};
+
+/// Every row of a segment, through its blocks.
+fn read_rows(segment: &Segment) -> Result<Vec<Row>, Error> {
+    let index = segment.index()?;
+    let n_blocks = segment.extent().n_rows.div_ceil(BLOCK_ROWS);
+    let blocks: Vec<Block> = (0..n_blocks)
+        .map(|block_idx| segment.block(block_idx, &ALL))
+        .collect::<Result<_, _>>()?;
+    let mut rows = Vec::new();
+    for entry in index.streams() {
+        for row in entry.rows.clone() {
+            let block = &blocks[(row / BLOCK_ROWS) as usize];
+            let at = (row - block.first_row) as usize;
+            rows.push(Row {
+                stream: Arc::clone(&entry.stream),
+                timestamp: block.times[at],
+                id: block.ids[at],
+                severity: block.severities.as_ref().unwrap()[at],
+                output: block.outputs.as_ref().unwrap()[at],
+                message: block.messages.as_ref().unwrap().value(at).to_owned(),
+                attributes: block.attributes.as_ref().unwrap().row(at),
+            });
+        }
+    }
+    Ok(rows)
+}
+
+fn any_time() -> impl Strategy<Value = i64> {
+    prop_oneof![
+        Just(i64::MIN),
+        Just(i64::MAX),
+        Just(0),
+        any::<i64>(),
+        1_700_000_000_000_000_000i64..1_700_000_100_000_000_000,
+    ]
+}
+
+fn any_row() -> impl Strategy<Value = Row> {
+    let attribute = (
+        "[ab\"\\\\é]|status|trace_id|\u{0}",
+        "[a-c]{0,2}|\\PC{0,4}|\u{0}\n",
+    );
+    (
+        (0u32..3, 0u32..3),
+        any_time(),
+        prop_oneof![Just(7i32), any::<i32>()],
+        0u8..7,
+        any::<bool>(),
+        "[a-d ]{0,8}|.{0,12}|\\PC{0,40}",
+        proptest::collection::vec(attribute, 0..5),
+    )
+        .prop_map(
+            |((pod, restart), nanos, id_offset, severity, is_stderr, message, attributes)| {
+                let timestamp = Timestamp::from_nanos(nanos);
+                let first = EntryId::first_at(timestamp).0;
+                Row {
+                    stream: stream(["p0", "p1", "p2"][pod as usize], restart),
+                    timestamp,
+                    id: EntryId(first.saturating_add(i64::from(id_offset))),
+                    severity: Severity::from_number(severity).unwrap(),
+                    output: if is_stderr {
+                        Output::Stderr
+                    } else {
+                        Output::Stdout
+                    },
+                    message,
+                    attributes,
+                }
+            },
+        )
+}
+
+/// Rows made of their number, for many of them.
+pub(super) fn plain_row(n: u32) -> Row {
+    let timestamp = Timestamp::from_nanos(1_700_000_000_000_000_000 + i64::from(n) * 1_234_567);
+    Row {
+        stream: stream("p", n / 20_000),
+        timestamp,
+        id: EntryId(EntryId::first_at(timestamp).0 + 9),
+        severity: Severity::ALL[(n % 7) as usize],
+        output: Output::Stdout,
+        message: format!("request {n} to /api/v1/Orders took={}ms", n % 900),
+        attributes: vec![
+            ("status".to_owned(), (200 + n % 7).to_string()),
+            (
+                "trace_id".to_owned(),
+                format!("{:016x}", u64::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            ),
+        ],
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn rows_read_back_as_written(rows in proptest::collection::vec(any_row(), 1..60)) {
+        let rows = sorted(rows);
+        let finished = write(&rows, &["status", "b"]);
+        prop_assert_eq!(finished.out.len() as u64, finished.n_bytes);
+        let segment = open(finished.out).unwrap();
+        prop_assert_eq!(segment.extent(), finished.extent);
+        prop_assert_eq!(&*segment.index().unwrap(), &*finished.index);
+        prop_assert_eq!(read_rows(&segment).unwrap(), rows);
+    }
+
+    #[test]
+    fn the_index_counts_the_rows(rows in proptest::collection::vec(any_row(), 1..60)) {
+        let rows = sorted(rows);
+        let finished = write(&rows, &[]);
+        let index = open(finished.out).unwrap().index().unwrap();
+        let mut by_cell: BTreeMap<(StreamId, i64), [u64; 7]> = BTreeMap::new();
+        for row in &rows {
+            let minute = row.timestamp.as_nanos().div_euclid(60_000_000_000);
+            by_cell.entry((row.stream.id.clone(), minute)).or_default()[usize::from(row.severity.number())] += 1;
+        }
+        let mut found = BTreeMap::new();
+        for entry in index.streams() {
+            let of_stream = &rows[entry.rows.start as usize..entry.rows.end as usize];
+            prop_assert!(of_stream.iter().all(|row| row.stream == entry.stream));
+            prop_assert_eq!(Some(entry.first), of_stream.iter().map(|row| row.timestamp).min());
+            prop_assert_eq!(Some(entry.last), of_stream.iter().map(|row| row.timestamp).max());
+            for cell in index.cells(entry) {
+                let first = &rows[cell.first_row as usize];
+                prop_assert_eq!(i64::from(cell.minute), first.timestamp.as_nanos().div_euclid(60_000_000_000));
+                found.insert((entry.stream.id.clone(), i64::from(cell.minute)), cell.counts.map(u64::from));
+            }
+        }
+        prop_assert_eq!(found, by_cell);
+    }
+
+    #[test]
+    fn a_filter_never_denies_what_is_there(rows in proptest::collection::vec(any_row(), 1..60)) {
+        let rows = sorted(rows);
+        let segment = open(write(&rows, &["status"]).out).unwrap();
+        for row in &rows {
+            let words = tawny_query::index_text(&row.message);
+            let mut hashes: Vec<u64> = words.split_whitespace().map(word_hash).collect();
+            for (key, value) in &row.attributes {
+                hashes.extend([key_hash(key), pair_hash(key, &tawny_query::fold(value))]);
+            }
+            let probe = Probe::all(hashes.into_iter().map(Probe::Token));
+            prop_assert_eq!(segment.may_hold(&probe).unwrap(), [true]);
+        }
+    }
+}
+
+/// The file as any Parquet reader sees it.
+fn foreign(file: &[u8]) -> Vec<RecordBatch> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::copy_from_slice(file)).unwrap();
+    reader
+        .with_batch_size(1_000)
+        .build()
+        .unwrap()
+        .map(Result::unwrap)
+        .collect()
+}
+
+fn column<'b, A: Array + 'static>(batch: &'b RecordBatch, name: &str) -> &'b A {
+    let column = batch.column_by_name(name).unwrap();
+    column.as_any().downcast_ref().unwrap()
+}
+
+fn expect_foreign(rows: &[Row], file: &[u8], attribute_columns: &[&str]) {
+    let mut rows = rows.iter();
+    for batch in foreign(file) {
+        let text = |name: &str| {
+            batch
+                .column_by_name(name)
+                .unwrap()
+                .as_string::<i32>()
+                .clone()
+        };
+        let names = [
+            "cluster",
+            "namespace",
+            "pod",
+            "pod_uid",
+            "container",
+            "node",
+            "image",
+            "workload",
+            "labels",
+        ];
+        let texts: BTreeMap<&str, StringArray> =
+            names.into_iter().map(|name| (name, text(name))).collect();
+        for at in 0..batch.num_rows() {
+            let row = rows.next().unwrap();
+            let stream = &row.stream;
+            let get = |name: &str| {
+                texts[name]
+                    .is_valid(at)
+                    .then(|| texts[name].value(at).to_owned())
+            };
+            assert_eq!(get("cluster").as_deref(), Some(&*stream.id.cluster));
+            assert_eq!(get("namespace").as_deref(), Some(&*stream.namespace));
+            assert_eq!(get("pod").as_deref(), Some(&*stream.pod));
+            assert_eq!(get("pod_uid").as_deref(), Some(&*stream.id.pod_uid));
+            assert_eq!(get("container").as_deref(), Some(&*stream.id.container));
+            assert_eq!(get("node").as_deref(), Some(&*stream.node));
+            assert_eq!(get("image").as_deref(), Some(&*stream.image));
+            assert_eq!(
+                get("workload"),
+                stream.workload.as_ref().map(ToString::to_string)
+            );
+            assert_eq!(
+                get("labels"),
+                Some(serde_json::to_string(&stream.labels).unwrap())
+            );
+            assert_eq!(
+                column::<Int32Array>(&batch, "restart").value(at),
+                stream.id.restart.cast_signed()
+            );
+            let micros = column::<TimestampMicrosecondArray>(&batch, "timestamp").value(at);
+            assert_eq!(micros, row.timestamp.as_micros());
+            let nanos = column::<Int16Array>(&batch, "timestamp_ns").value(at);
+            assert_eq!(i64::from(nanos), row.timestamp.as_nanos().rem_euclid(1_000));
+            let offset = column::<Int32Array>(&batch, "id_offset").value(at);
+            assert_eq!(
+                EntryId::first_at(row.timestamp).0 + i64::from(offset),
+                row.id.0
+            );
+            let severity = column::<Int8Array>(&batch, "severity").value(at);
+            assert_eq!(severity, row.severity.number().cast_signed());
+            assert_eq!(
+                column::<Int8Array>(&batch, "output").value(at),
+                row.output as i8
+            );
+            assert_eq!(text("message").value(at), row.message);
+            for key in attribute_columns {
+                let values = text(&format!("attr_{key}"));
+                let value = values.is_valid(at).then(|| values.value(at));
+                let first = row.attributes.iter().find(|(name, _)| name == key);
+                assert_eq!(value, first.map(|(_, value)| value.as_str()));
+            }
+        }
+    }
+    assert!(rows.next().is_none());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn other_readers_see_the_rows(rows in proptest::collection::vec(any_row(), 1..60)) {
+        let rows = sorted(rows);
+        expect_foreign(&rows, &write(&rows, &["status", "b"]).out, &["status", "b"]);
+    }
+}
+
+#[test]
+fn row_groups_and_blocks_follow_each_other() {
+    let rows: Vec<Row> = (0..GROUP_ROWS + 20_000).map(plain_row).collect();
+    let finished = write(&rows, &["status"]);
+    expect_foreign(&rows, &finished.out, &["status"]);
+    let segment = open(finished.out).unwrap();
+    assert_eq!(segment.root().unwrap().row_groups, [GROUP_ROWS, 20_000]);
+    assert_eq!(read_rows(&segment).unwrap(), rows);
+    let holds = |word: &str| segment.may_hold(&Probe::Token(word_hash(word))).unwrap();
+    let needle = GROUP_ROWS + 5_000;
+    let found = holds(&needle.to_string());
+    assert!(found[(needle / BLOCK_ROWS) as usize]);
+    assert!(found.iter().filter(|may| **may).count() < 4, "{found:?}");
+    assert!(holds("orders").iter().all(|may| *may));
+}
+
+#[test]
+fn pages_are_blocks() {
+    let rows: Vec<Row> = (0..3 * BLOCK_ROWS + 5).map(plain_row).collect();
+    let file = Bytes::from(write(&rows, &["status"]).out);
+    let options = parquet::file::metadata::PageIndexPolicy::Required;
+    let metadata = parquet::file::metadata::ParquetMetaDataReader::new()
+        .with_page_index_policy(options)
+        .parse_and_finish(&file)
+        .unwrap();
+    for column in &metadata.offset_index().unwrap()[0] {
+        let first_rows: Vec<i64> = column
+            .page_locations()
+            .iter()
+            .map(|page| page.first_row_index)
+            .collect();
+        assert_eq!(first_rows, [0, 1, 2, 3].map(|n| n * i64::from(BLOCK_ROWS)));
+    }
+}
