@@ -144,7 +144,10 @@ impl<'m> Message<'m> {
 
     /// Whether the folded `part` stands anywhere.
     pub(crate) fn contains_part(&self, part: &str) -> bool {
-        part.is_empty() || occurrences(self.searched().as_bytes(), part.as_bytes()).next().is_some()
+        part.is_empty()
+            || occurrences(self.searched().as_bytes(), part.as_bytes())
+                .next()
+                .is_some()
     }
 }
 

@@ -1,33 +1,110 @@
 //! Which rows of a decoded block match. Works column by column; says what the matcher says of each row.
 
+use std::sync::Arc;
+
 use tawny_model::Severity;
-use tawny_query::{Expr, Field};
+use tawny_query::{Expr, Field, FieldTest};
 
 use super::{
-    residual::{Class, Outcome, Rest},
-    scan,
+    residual::{Class, Outcome},
+    scan::Scan,
 };
 use crate::lake::run::{AttributeColumns, Block, Columns};
 
-/// Columns that deciding needs.
-pub(super) fn columns_of(expr: &Expr) -> Columns {
-    let mut columns = Columns::default();
-    match expr {
-        Expr::And(parts) | Expr::Or(parts) => {
-            for part in parts {
-                columns.include(&columns_of(part));
+/// What is left of a query, made ready to be put to blocks.
+#[derive(Debug)]
+pub(super) enum Test {
+    All,
+    And(Vec<Self>),
+    Or(Vec<Self>),
+    Not(Box<Self>),
+    Message(Scan),
+    Output(FieldTest),
+    Attribute(String, FieldTest),
+}
+
+impl Test {
+    /// Of an expression whose tests of stream and severity were decided.
+    pub(super) fn of(expr: &Expr) -> Self {
+        match expr {
+            Expr::All => Self::All,
+            Expr::And(parts) => Self::And(parts.iter().map(Self::of).collect()),
+            Expr::Or(parts) => Self::Or(parts.iter().map(Self::of).collect()),
+            Expr::Not(inner) => Self::Not(Box::new(Self::of(inner))),
+            Expr::Message(test) => Self::Message(Scan::of(test)),
+            Expr::Field(Field::Output, test) => Self::Output(test.clone()),
+            Expr::Field(Field::Attribute(key), test) => Self::Attribute(key.clone(), test.clone()),
+            other => unreachable!("`{other}` was decided by stream and severity"),
+        }
+    }
+
+    /// Columns that deciding needs.
+    pub(super) fn columns(&self) -> Columns {
+        let mut columns = Columns::default();
+        match self {
+            Self::All => {}
+            Self::And(parts) | Self::Or(parts) => {
+                for part in parts {
+                    columns.include(&part.columns());
+                }
+            }
+            Self::Not(inner) => columns = inner.columns(),
+            Self::Message(_) => columns.message = true,
+            Self::Output(_) => columns.output = true,
+            Self::Attribute(key, _) => {
+                columns.attributes = AttributeColumns::Some(vec![key.clone()]);
             }
         }
-        Expr::Not(inner) => columns = columns_of(inner),
-        Expr::Message(_) => columns.message = true,
-        Expr::Field(Field::Output, _) => columns.output = true,
-        Expr::Field(Field::Attribute(key), _) => {
-            columns.attributes = AttributeColumns::Some(vec![key.clone()]);
-        }
-        _ => {}
+        columns
     }
-    columns
+
+    /// The rows that match, of those given.
+    fn matching_rows(&self, block: &Block, mut rows: Vec<u32>) -> Vec<u32> {
+        if rows.is_empty() {
+            return rows;
+        }
+        match self {
+            Self::All => rows,
+            Self::And(parts) => {
+                for part in parts {
+                    rows = part.matching_rows(block, rows);
+                }
+                rows
+            }
+            Self::Or(parts) => {
+                let mut found = Vec::new();
+                for part in parts {
+                    let more = part.matching_rows(block, rows.clone());
+                    rows = without(&rows, &more);
+                    found.extend(more);
+                }
+                found.sort_unstable();
+                found
+            }
+            Self::Not(inner) => {
+                let found = inner.matching_rows(block, rows.clone());
+                without(&rows, &found)
+            }
+            Self::Message(scan) => {
+                let messages = block.messages.as_ref().expect(ASKED);
+                scan.matching_rows(messages, rows)
+            }
+            Self::Output(test) => {
+                let outputs = block.outputs.as_deref().expect(ASKED);
+                rows.retain(|row| test.matches(Some(outputs[*row as usize].name())));
+                rows
+            }
+            Self::Attribute(key, test) => {
+                let attributes = block.attributes.as_deref().expect(ASKED);
+                rows.retain(|row| test.matches(attributes.get(*row as usize, key)));
+                rows
+            }
+        }
+    }
 }
+
+/// Why a column is there.
+const ASKED: &str = "the block was opened with the columns of its class";
 
 /// The rows, of those given, that match. Rows are counted within the block, ascending; so is the answer.
 ///
@@ -37,7 +114,7 @@ pub(super) fn matching_rows(class: &Class, block: &Block, rows: Vec<u32>) -> Vec
         Some(outcome) => of_outcome(outcome, block, rows),
         None => {
             let mut by_severity: [Vec<u32>; Severity::ALL.len()] = Default::default();
-            let severities = block.severities.as_deref().expect("the class asked for it");
+            let severities = block.severities.as_deref().expect(ASKED);
             for row in rows {
                 by_severity[usize::from(severities[row as usize].number())].push(row);
             }
@@ -49,7 +126,7 @@ pub(super) fn matching_rows(class: &Class, block: &Block, rows: Vec<u32>) -> Vec
                 let outcome = class.outcome(severity);
                 undone.retain_mut(|(other, more)| {
                     let is_same = match (outcome, class.outcome(*other)) {
-                        (Outcome::Rest(a), Outcome::Rest(b)) => std::sync::Arc::ptr_eq(a, b),
+                        (Outcome::Rest(a), Outcome::Rest(b)) => Arc::ptr_eq(a, b),
                         _ => false,
                     };
                     if is_same {
@@ -70,55 +147,7 @@ fn of_outcome(outcome: &Outcome, block: &Block, rows: Vec<u32>) -> Vec<u32> {
     match outcome {
         Outcome::Never => Vec::new(),
         Outcome::Always => rows,
-        Outcome::Rest(rest) => of_rest(rest, block, rows),
-    }
-}
-
-fn of_rest(rest: &Rest, block: &Block, rows: Vec<u32>) -> Vec<u32> {
-    of_expr(&rest.expr, block, rows)
-}
-
-fn of_expr(expr: &Expr, block: &Block, mut rows: Vec<u32>) -> Vec<u32> {
-    if rows.is_empty() {
-        return rows;
-    }
-    match expr {
-        Expr::All => rows,
-        Expr::And(parts) => {
-            for part in parts {
-                rows = of_expr(part, block, rows);
-            }
-            rows
-        }
-        Expr::Or(parts) => {
-            let mut found = Vec::new();
-            for part in parts {
-                let more = of_expr(part, block, rows.clone());
-                rows = without(&rows, &more);
-                found.extend(more);
-            }
-            found.sort_unstable();
-            found
-        }
-        Expr::Not(inner) => {
-            let found = of_expr(inner, block, rows.clone());
-            without(&rows, &found)
-        }
-        Expr::Message(test) => {
-            let messages = block.messages.as_ref().expect("the class asked for it");
-            scan::matching_rows(test, messages, rows)
-        }
-        Expr::Field(Field::Output, test) => {
-            let outputs = block.outputs.as_deref().expect("the class asked for it");
-            rows.retain(|row| test.matches(Some(outputs[*row as usize].name())));
-            rows
-        }
-        Expr::Field(Field::Attribute(key), test) => {
-            let attributes = block.attributes.as_deref().expect("the class asked for it");
-            rows.retain(|row| test.matches(attributes.get(*row as usize, key)));
-            rows
-        }
-        other => unreachable!("`{other}` was decided by stream and severity"),
+        Outcome::Rest(rest) => rest.test.matching_rows(block, rows),
     }
 }
 

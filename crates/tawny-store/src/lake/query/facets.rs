@@ -187,9 +187,15 @@ fn value_of_stream<'s>(field: &Field, stream: &'s Stream) -> Option<Cow<'s, str>
         Field::Container => known(&stream.id.container),
         Field::Node => known(&stream.node),
         Field::Image => known(&stream.image),
-        Field::Workload => stream.workload.as_ref().map(|known| known.to_string().into()),
+        Field::Workload => stream
+            .workload
+            .as_ref()
+            .map(|known| known.to_string().into()),
         Field::Restart => Some(stream.id.restart.to_string().into()),
-        Field::Label(key) => stream.labels.get(key.as_str()).map(|value| (&**value).into()),
+        Field::Label(key) => stream
+            .labels
+            .get(key.as_str())
+            .map(|value| (&**value).into()),
         _ => None,
     }
 }

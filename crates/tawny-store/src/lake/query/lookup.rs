@@ -126,7 +126,9 @@ pub(crate) fn contains(
             };
             let block = run.block(block_idx, &columns)?;
             let messages = block.messages.as_ref().expect("messages were asked for");
-            Ok(rows.into_iter().any(|row| messages.value(row as usize) == message))
+            Ok(rows
+                .into_iter()
+                .any(|row| messages.value(row as usize) == message))
         })?;
         if is_found {
             return Ok(true);

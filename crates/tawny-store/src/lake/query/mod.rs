@@ -26,6 +26,7 @@ use tawny_model::Stream;
 
 use super::{rows::HotRows, run::Run};
 
+#[allow(unused_imports, reason = "only tests ask so far")]
 pub(crate) use self::{
     budget::Budget,
     facets::facets,

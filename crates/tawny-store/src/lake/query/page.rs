@@ -152,7 +152,10 @@ impl Reader<'_> {
         let runs = &self.snapshot.runs;
         let opened = for_each(keys.len(), 2, self.budget, Vec::new, |opened, idx| {
             let (run, block_idx) = keys[idx];
-            opened.push((keys[idx], runs[run as usize].block(block_idx, &whole_rows())?));
+            opened.push((
+                keys[idx],
+                runs[run as usize].block(block_idx, &whole_rows())?,
+            ));
             Ok(())
         })?;
         self.blocks.extend(opened.into_iter().flatten());

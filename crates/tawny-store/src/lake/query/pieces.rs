@@ -113,7 +113,8 @@ impl RunPlan {
                 known.push((probe.clone(), blocks));
             }
             let found = known.iter().find(|(other, _)| other == probe);
-            self.may_hold.push(found.and_then(|(_, blocks)| blocks.clone()));
+            self.may_hold
+                .push(found.and_then(|(_, blocks)| blocks.clone()));
         }
         Ok(())
     }
@@ -132,7 +133,9 @@ impl RunPlan {
 
     /// Whether any row may match for its stream and severity alone.
     pub(super) fn has_sure_rows(&self) -> bool {
-        self.classes.iter().any(|class| class.n_sure(&[1u64; 7]) > 0)
+        self.classes
+            .iter()
+            .any(|class| class.n_sure(&[1u64; 7]) > 0)
     }
 
     fn may_hold(&self, class: u32, block_idx: u32) -> bool {
@@ -155,8 +158,7 @@ impl RunPlan {
                 Selected::Some(selected) => selected[idx],
             };
             let found = &streams[stream as usize];
-            (found.first <= span.last && span.first <= found.last)
-                .then_some((stream, found, class))
+            (found.first <= span.last && span.first <= found.last).then_some((stream, found, class))
         })
     }
 
@@ -206,7 +208,9 @@ impl RunPlan {
             Some(task) if task.plan == plan && task.block_idx == block_idx => {
                 task.best = task.best.max(best);
                 match task.pieces.last_mut() {
-                    Some(last) if last.rows.end == piece.rows.start && last.stream == piece.stream => {
+                    Some(last)
+                        if last.rows.end == piece.rows.start && last.stream == piece.stream =>
+                    {
                         last.rows.end = piece.rows.end;
                     }
                     _ => task.pieces.push(piece),

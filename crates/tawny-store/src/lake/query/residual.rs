@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 use tawny_model::{Severity, Stream};
 use tawny_query::{Expr, Field, FieldTest};
 
-use super::{eval::columns_of, narrow::probe_of};
+use super::{eval::Test, narrow::probe_of};
 use crate::lake::{
     probe::Probe,
     run::{AttributeColumns, Columns, SeverityCounts},
@@ -24,7 +24,8 @@ pub(super) enum Outcome {
 #[derive(Debug)]
 pub(super) struct Rest {
     pub(super) expr: Expr,
-    pub(super) columns: Columns,
+    /// The same, for blocks.
+    pub(super) test: Test,
     probe: Probe,
 }
 
@@ -62,7 +63,7 @@ impl Class {
         };
         for outcome in &outcomes {
             if let Outcome::Rest(rest) = outcome {
-                columns.include(&rest.columns);
+                columns.include(&rest.test.columns());
             }
         }
         Self {
@@ -259,7 +260,7 @@ impl Known {
         }
         let rest = Arc::new(Rest {
             probe: probe_of(&expr),
-            columns: columns_of(&expr),
+            test: Test::of(&expr),
             expr,
         });
         self.rests.push(Arc::clone(&rest));
@@ -363,7 +364,11 @@ mod tests {
             ("level:error OR word", "word !", "word !"),
             ("(level:error a) OR (namespace:prod b)", "b a OR b", ". a"),
             ("-namespace:prod -level:error", ". .", "! ."),
-            ("restart:0 output:stderr", "output:stderr output:stderr", "output:stderr output:stderr"),
+            (
+                "restart:0 output:stderr",
+                "output:stderr output:stderr",
+                "output:stderr output:stderr",
+            ),
             ("restart:1 output:stderr", ". .", ". ."),
             ("-(level:error -word)", "! word", "! word"),
         ] {

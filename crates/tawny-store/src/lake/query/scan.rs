@@ -30,6 +30,13 @@ struct Edges {
     end: bool,
 }
 
+/// A test of messages and what to scan for, where that helps.
+#[derive(Debug)]
+pub(super) struct Scan {
+    test: TextTest,
+    needle: Option<Needle>,
+}
+
 impl Needle {
     fn of(test: &TextTest) -> Option<Self> {
         let exact = |text: &str, start, end| Self {
@@ -46,8 +53,7 @@ impl Needle {
             }
             TextTest::Regex(regex) => {
                 let clauses = required_parts(regex.as_str());
-                let sure = clauses.iter().filter(|texts| texts.len() == 1);
-                return Self::part(sure.flatten().map(String::as_str));
+                return Self::part(clauses.iter().filter_map(|texts| common_part(texts)));
             }
             _ => return None,
         };
@@ -60,7 +66,9 @@ impl Needle {
 
     /// The longest stretch of ASCII in texts that must all be there.
     fn part<'t>(texts: impl IntoIterator<Item = &'t str>) -> Option<Self> {
-        let parts = texts.into_iter().flat_map(|text| text.split(|c: char| !c.is_ascii()));
+        let parts = texts
+            .into_iter()
+            .flat_map(|text| text.split(|c: char| !c.is_ascii()));
         let longest = parts.max_by_key(|part| part.len())?;
         (longest.len() > 1).then(|| Self {
             text: longest.to_owned(),
@@ -77,30 +85,53 @@ enum Sight {
     Match,
 }
 
-/// The rows, of those given, whose message passes the test; ascending.
-pub(super) fn matching_rows(
-    test: &TextTest,
-    messages: &StringArray,
-    mut rows: Vec<u32>,
-) -> Vec<u32> {
-    let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
-        return rows;
-    };
-    let (first, n_stretch) = (*first as usize, (last - first) as usize + 1);
-    let ask = |row: usize| test.matches(messages.value(row));
-    let needle = Needle::of(test).filter(|_| rows.len() * SPARSE >= n_stretch);
-    let Some(needle) = needle else {
-        rows.retain(|row| ask(*row as usize));
-        return rows;
-    };
-    let mut sights = vec![Sight::Nothing; n_stretch];
-    look(&needle, messages, first, &mut sights);
-    rows.retain(|row| match sights[*row as usize - first] {
-        Sight::Nothing => false,
-        Sight::Perhaps => ask(*row as usize),
-        Sight::Match => true,
-    });
-    rows
+impl Scan {
+    pub(super) fn of(test: &TextTest) -> Self {
+        Self {
+            needle: Needle::of(test),
+            test: test.clone(),
+        }
+    }
+
+    /// The rows, of those given, whose message passes the test; ascending.
+    pub(super) fn matching_rows(&self, messages: &StringArray, mut rows: Vec<u32>) -> Vec<u32> {
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
+            return rows;
+        };
+        let (first, n_stretch) = (*first as usize, (last - first) as usize + 1);
+        let ask = |row: u32| self.test.matches(messages.value(row as usize));
+        let is_dense = rows.len() * SPARSE >= n_stretch;
+        let Some(needle) = self.needle.as_ref().filter(|_| is_dense) else {
+            rows.retain(|row| ask(*row));
+            return rows;
+        };
+        let mut sights = vec![Sight::Nothing; n_stretch];
+        look(needle, messages, first, &mut sights);
+        rows.retain(|row| match sights[*row as usize - first] {
+            Sight::Nothing => false,
+            Sight::Perhaps => ask(*row),
+            Sight::Match => true,
+        });
+        rows
+    }
+}
+
+/// The longest stretch that all of the texts have in common, and that is ASCII.
+fn common_part(texts: &[String]) -> Option<&str> {
+    let (first, others) = texts.split_first()?;
+    let starts = first.char_indices().map(|(at, _)| at);
+    let mut longest = "";
+    for start in starts {
+        let rest = first.get(start..)?;
+        // Only a longer one is of interest, and what extends a stretch that is not common is not common.
+        while let Some(part) = rest.get(..longest.len() + 1) {
+            if !part.is_ascii() || !others.iter().all(|other| other.contains(part)) {
+                break;
+            }
+            longest = part;
+        }
+    }
+    Some(longest).filter(|part| !part.is_empty())
 }
 
 /// What a scan says of each row from `first` on.
@@ -187,11 +218,25 @@ mod tests {
         let of = |test| Needle::of(&test).map(|needle| (needle.text, needle.exact.is_some()));
         for (test, needle) in [
             (TextTest::Phrase(words(&["error"])), Some(("error", true))),
-            (TextTest::Phrase(words(&["a", "word"])), Some(("word", false))),
+            (
+                TextTest::Phrase(words(&["a", "word"])),
+                Some(("word", false)),
+            ),
             (TextTest::Phrase(words(&["größe"])), Some(("gr", false))),
             (TextTest::Phrase(words(&["é"])), None),
             (TextTest::Substring("e".to_owned()), Some(("e", true))),
-            (TextTest::Regex(Regex::new("time(d)? out.*x").unwrap()), Some((" out", false))),
+            (
+                TextTest::Regex(Regex::new("time(d)? out.*x").unwrap()),
+                Some(("time", false)),
+            ),
+            (
+                TextTest::Regex(Regex::new("(?i)session").unwrap()),
+                Some(("ion", false)),
+            ),
+            (
+                TextTest::Regex(Regex::new("größer|größte").unwrap()),
+                Some(("gr", false)),
+            ),
             (TextTest::Regex(Regex::new("[0-9]+").unwrap()), None),
         ] {
             let needle = needle.map(|(text, is_exact)| (text.to_owned(), is_exact));
@@ -212,7 +257,7 @@ mod tests {
             let rows: Vec<u32> = (0..30u32).skip(1).step_by(step).filter(|row| (*row as usize) < messages.len()).collect();
             let expected: Vec<u32> =
                 rows.iter().copied().filter(|row| test.matches(&messages[*row as usize])).collect();
-            prop_assert_eq!(matching_rows(&test, &array, rows), expected);
+            prop_assert_eq!(Scan::of(&test).matching_rows(&array, rows), expected);
         }
     }
 }

@@ -102,8 +102,15 @@ pub(super) struct Found {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Place {
     /// `row` counts the new rows.
-    Hot { batch: u32, row: u32 },
-    Run { run: u32, row: u32, stream: u32 },
+    Hot {
+        batch: u32,
+        row: u32,
+    },
+    Run {
+        run: u32,
+        row: u32,
+        stream: u32,
+    },
 }
 
 pub(super) fn rank(order: Order, id: EntryId) -> i64 {
@@ -195,7 +202,10 @@ impl Search<'_> {
     fn hot(&self) -> Result<(), Error> {
         let mut batches: Vec<(i64, usize)> = Vec::new();
         for (idx, batch) in self.snapshot.hot.iter().enumerate() {
-            if !batch.ids.is_empty() && batch.first <= self.span.last && self.span.first <= batch.last {
+            if !batch.ids.is_empty()
+                && batch.first <= self.span.last
+                && self.span.first <= batch.last
+            {
                 batches.push((self.best(batch.first, batch.last), idx));
             }
         }
@@ -339,8 +349,14 @@ impl Search<'_> {
                     return;
                 };
                 let newest = possible.next_back().unwrap_or(oldest);
-                let first = Span::of_minute(oldest.minute).first.max(stream.first).max(span.first);
-                let last = Span::of_minute(newest.minute).last.min(stream.last).min(span.last);
+                let first = Span::of_minute(oldest.minute)
+                    .first
+                    .max(stream.first)
+                    .max(span.first);
+                let last = Span::of_minute(newest.minute)
+                    .last
+                    .min(stream.last)
+                    .min(span.last);
                 let best = self.best(first, last).min(best_of_run);
                 if best < self.kept.floor() {
                     return;
@@ -390,7 +406,9 @@ impl Search<'_> {
         for (class, rows) in by_class {
             for row in matching_rows(plan.class(class), &decoded, rows) {
                 let run_row = row + block.first_row;
-                let at = task.pieces.partition_point(|piece| piece.rows.end <= run_row);
+                let at = task
+                    .pieces
+                    .partition_point(|piece| piece.rows.end <= run_row);
                 let place = Place::Run {
                     run: plan.run_idx,
                     row: run_row,
@@ -416,12 +434,15 @@ impl Search<'_> {
             return span;
         }
         let (first, last) = (minute_of(safe.first), minute_of(safe.last));
-        let ends = plans.iter().flat_map(|plan| plan.streams(safe)).map(|(_, stream, _)| {
-            (
-                minute_of(stream.first).max(first),
-                minute_of(stream.last).min(last),
-            )
-        });
+        let ends = plans
+            .iter()
+            .flat_map(|plan| plan.streams(safe))
+            .map(|(_, stream, _)| {
+                (
+                    minute_of(stream.first).max(first),
+                    minute_of(stream.last).min(last),
+                )
+            });
         let Some((first, last)) = ends.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) else {
             return span;
         };

@@ -17,7 +17,7 @@ use crate::{
     Bucket, Error, Filter, Histogram, HistogramRequest, MAX_BUCKETS,
     lake::{
         rows::HotRows,
-        run::{Block, Columns, SeverityCounts},
+        run::{AttributeColumns, Block, Columns, SeverityCounts},
     },
     limits::check_histogram,
 };
@@ -368,7 +368,11 @@ impl Tally<'_> {
                 last: stream.last,
             };
             if class.decides(&stream.counts) && is_whole(whole) {
-                sink.add(stream.first, Some(&stream.stream), &class.sure(&stream.counts))?;
+                sink.add(
+                    stream.first,
+                    Some(&stream.stream),
+                    &class.sure(&stream.counts),
+                )?;
                 continue;
             }
             let mut add = |rows: Range<u32>| {
@@ -382,9 +386,11 @@ impl Tally<'_> {
                 });
             };
             let cells = plan.cells_within(stream, span);
-            if let (Some(first), Some(last), true) =
-                (cells.first(), cells.last(), class.n_sure(&stream.counts) == 0 && class.uniform().is_some())
-            {
+            if let (Some(first), Some(last), true) = (
+                cells.first(),
+                cells.last(),
+                class.n_sure(&stream.counts) == 0 && class.uniform().is_some(),
+            ) {
                 add(first.first_row..last.first_row + last.n_rows());
                 continue;
             }
@@ -419,8 +425,8 @@ impl Tally<'_> {
             let times = Arc::clone(&block.times);
             rows.filter(move |row| self.span.contains(times[*row as usize]))
         };
-        if is_cut && columns != Columns::default() {
-            // Times decide whether the rest is worth decoding.
+        if is_cut && (columns.message || columns.attributes != AttributeColumns::None) {
+            // Times decide whether text is worth decoding.
             let light = plan.run.block(task.block_idx, &Columns::default())?;
             let mut pieces = task.pieces.iter();
             if !pieces.any(|piece| in_time(&light, piece).next().is_some()) {
@@ -437,7 +443,9 @@ impl Tally<'_> {
             }
         }
         for (class, rows) in by_class {
-            let mut rows = matching_rows(plan.class(class), &block, rows).into_iter().peekable();
+            let mut rows = matching_rows(plan.class(class), &block, rows)
+                .into_iter()
+                .peekable();
             for piece in task.pieces.iter().filter(|piece| piece.class == class) {
                 let stream = &plan.index.streams()[piece.stream as usize].stream;
                 let mut group = Group::new(self.needs, stream);

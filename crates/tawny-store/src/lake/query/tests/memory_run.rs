@@ -46,7 +46,9 @@ impl Truth {
         for entry in entries {
             let words = index_text(&entry.message);
             truth.tokens.extend(words.split(' ').map(word_hash));
-            truth.texts.push(fold(&strip_ansi(&entry.message)).into_owned());
+            truth
+                .texts
+                .push(fold(&strip_ansi(&entry.message)).into_owned());
             for (key, value) in &entry.attributes {
                 truth.tokens.insert(key_hash(key));
                 truth.tokens.insert(pair_hash(key, &fold(value)));
@@ -183,10 +185,15 @@ struct MemoryAttributes {
 impl Attributes for MemoryAttributes {
     fn get(&self, row_idx: usize, key: &str) -> Option<&str> {
         if let AttributeColumns::Some(keys) = &self.columns {
-            assert!(keys.iter().any(|known| known == key), "{key} was not asked for");
+            assert!(
+                keys.iter().any(|known| known == key),
+                "{key} was not asked for"
+            );
         }
         let mut attributes = self.rows[row_idx].iter();
-        attributes.find(|(k, _)| k == key).map(|(_, value)| value.as_str())
+        attributes
+            .find(|(k, _)| k == key)
+            .map(|(_, value)| value.as_str())
     }
 
     fn row(&self, row_idx: usize) -> Vec<(String, String)> {
@@ -204,5 +211,8 @@ fn minutes_are_counted_over_all_streams() {
         let minute = i32::try_from(entry.timestamp.as_secs() / 60).unwrap();
         expected.entry(minute).or_default()[usize::from(entry.severity.number())] += 1;
     }
-    assert_eq!(run.index.minutes(), expected.into_iter().collect::<Vec<_>>());
+    assert_eq!(
+        run.index.minutes(),
+        expected.into_iter().collect::<Vec<_>>()
+    );
 }

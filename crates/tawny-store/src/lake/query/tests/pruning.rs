@@ -65,10 +65,19 @@ fn cost(filter: Filter, order: Order, limit: usize) -> (usize, usize, usize) {
 fn a_needle_opens_the_block_it_is_in() {
     // Times and ids, then messages, then the whole entry.
     assert_eq!(cost(everything("2345"), Order::NewestFirst, 100), (3, 2, 1));
-    assert_eq!(cost(everything("n:2345"), Order::NewestFirst, 100), (3, 1, 1));
-    assert_eq!(cost(everything("nowhere"), Order::NewestFirst, 100), (0, 0, 0));
+    assert_eq!(
+        cost(everything("n:2345"), Order::NewestFirst, 100),
+        (3, 1, 1)
+    );
+    assert_eq!(
+        cost(everything("nowhere"), Order::NewestFirst, 100),
+        (0, 0, 0)
+    );
     let (run, snapshot) = world();
-    assert_eq!(count(&snapshot, &everything("2345"), &budget(1)).unwrap(), 1);
+    assert_eq!(
+        count(&snapshot, &everything("2345"), &budget(1)).unwrap(),
+        1
+    );
     assert_eq!(run.n_opened.load(Ordering::Relaxed), 1);
 }
 
@@ -79,7 +88,10 @@ fn a_tail_opens_the_ends_of_streams() {
             let (n_opened, n_messages, n_found) = cost(everything(query), order, 5);
             assert_eq!(n_found, 5, "{query}");
             // Three streams, each looked into and read; a page of one stream may lie over the edge of a block.
-            assert!(n_opened <= 9 && n_messages <= 3, "{query}: {n_opened} {n_messages}");
+            assert!(
+                n_opened <= 9 && n_messages <= 3,
+                "{query}: {n_opened} {n_messages}"
+            );
         }
     }
 }
@@ -89,8 +101,12 @@ fn a_span_opens_what_is_in_it() {
     let last_minutes = filter("line", 4_000 * SECOND, 5_000 * SECOND);
     let (n_opened, n_messages, n_found) = cost(last_minutes, Order::NewestFirst, 1_000);
     assert_eq!(n_found, 96);
-    assert!(n_opened <= 9 && n_messages <= 6, "{n_opened} {n_messages}");
-    assert_eq!(cost(filter("line", -100, 0), Order::NewestFirst, 10), (0, 0, 0));
+    // Of one stream the end lies in two blocks; times, messages and whole entries of each.
+    assert_eq!((n_opened, n_messages), (12, 8));
+    assert_eq!(
+        cost(filter("line", -100, 0), Order::NewestFirst, 10),
+        (0, 0, 0)
+    );
 }
 
 #[test]
@@ -113,8 +129,9 @@ fn counts_by_stream_and_severity_open_only_cut_minutes() {
         assert_eq!(n_opened(), 0, "{query}");
         let cut = filter(query, 1_000 * SECOND + 1, 3_000 * SECOND + 1);
         assert!(count(&snapshot, &cut, &budget).unwrap() > 0);
-        // Two edges in each of three streams, times first.
-        assert!((1..=12).contains(&n_opened()), "{query}");
+        // Two edges in each of three streams.
+        let n_opened = n_opened();
+        assert!((1..=8).contains(&n_opened), "{query}: {n_opened}");
     }
     assert_eq!(run.n_messages.load(Ordering::Relaxed), 0);
 }
