@@ -56,7 +56,15 @@ pub(super) fn load(storage: &Storage) -> Result<Option<Replayed>, Error> {
         .runtime()
         .block_on(replay)
         .map_err(|error| library(storage, suspect, error))?;
-    let state = build_state(storage, suspect, version, replay)?;
+    let state = match build_state(storage, suspect, version, replay) {
+        // We would not have written to such a table.
+        Err(Error::NotAStore { reason, .. } | Error::ReadOnly { reason, .. })
+            if newest.is_some() =>
+        {
+            return Err(damaged(storage, suspect, &reason));
+        }
+        state => state?,
+    };
     if let Some(newest) = newest
         && newest.after != state.seal()
     {
