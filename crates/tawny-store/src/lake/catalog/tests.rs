@@ -494,9 +494,9 @@ fn a_damaged_checkpoint_is_named_and_never_makes_the_table_smaller() {
     let catalog = bed.open();
     catalog.checkpoint().unwrap();
     let checkpoint = "_delta_log/00000000000000000003.checkpoint.parquet";
-    damage_everywhere(&bed, &catalog.state(), checkpoint, 37);
+    damage_everywhere(&bed, &catalog.state(), checkpoint, 97);
     flush(&catalog, 4);
-    damage_everywhere(&bed, &catalog.state(), checkpoint, 401);
+    damage_everywhere(&bed, &catalog.state(), checkpoint, 211);
 }
 
 #[test]
