@@ -151,7 +151,6 @@ impl Catalog {
     pub(crate) fn commit(&self, change: &Change) -> Result<Outcome, Error> {
         let _turn = lock(&self.committing);
         let mut state = self.state();
-        let known = state.applied;
         for _ in 0..MAX_RACES {
             let fitted = match commit::fit(change, &state, &self.storage)? {
                 commit::Fit::Ready(fitted) => fitted,
@@ -166,17 +165,13 @@ impl Catalog {
                 self.publish(&next, change);
                 return Ok(Outcome::Committed(next));
             }
-            state = self.refresh()?;
-            if commit::is_in(change, &state) {
+            let found = self.reload()?;
+            if commit::is_in(change, &found) {
                 // An earlier try of ours, whose answer was lost.
-                self.publish(&state, change);
-                return Ok(Outcome::Committed(state));
+                self.publish(&found, change);
+                return Ok(Outcome::Committed(found));
             }
-            if state.applied != known {
-                return Err(Error::Locked {
-                    path: PathBuf::from(self.storage.place("")),
-                });
-            }
+            state = self.adopt(found)?;
         }
         Err(Error::Io {
             path: PathBuf::from(self.storage.place(log::DIRECTORY)),
@@ -215,24 +210,38 @@ impl Catalog {
         }
     }
 
-    /// Takes in what other writers committed. Only with the turn to commit.
-    fn refresh(&self) -> Result<Arc<State>, Error> {
-        let next = log::commit_path(self.state().version + 1);
-        if self.storage.get(&next)?.is_none() {
-            return Ok(self.state());
+    /// The newest state, from the log when another writer was there.
+    fn reload(&self) -> Result<Arc<State>, Error> {
+        let state = self.state();
+        if self
+            .storage
+            .get(&log::commit_path(state.version + 1))?
+            .is_none()
+        {
+            return Ok(state);
         }
         let replayed = replay::load(&self.storage)?.ok_or_else(|| Error::Damaged {
             path: PathBuf::from(self.storage.place(log::DIRECTORY)),
             reason: "the log is gone".to_owned(),
         })?;
-        let state = Arc::new(replayed.state);
-        for path in self.state().segments.keys() {
-            if !state.segments.contains_key(path) {
+        Ok(Arc::new(replayed.state))
+    }
+
+    /// Takes in what other writers committed, unless one of them was a Tawny. Only with the turn to commit.
+    fn adopt(&self, found: Arc<State>) -> Result<Arc<State>, Error> {
+        let known = self.state();
+        if found.applied != known.applied {
+            return Err(Error::Locked {
+                path: PathBuf::from(self.storage.place("")),
+            });
+        }
+        for path in known.segments.keys() {
+            if !found.segments.contains_key(path) {
                 tracing::warn!(segment = %path, "another writer removed a segment from the table");
             }
         }
-        *lock(&self.state) = Arc::clone(&state);
-        Ok(state)
+        *lock(&self.state) = Arc::clone(&found);
+        Ok(found)
     }
 
     /// Whether opening the table has grown slow enough for a checkpoint.

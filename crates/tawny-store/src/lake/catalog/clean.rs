@@ -35,7 +35,7 @@ impl Catalog {
         let pending: BTreeSet<SegmentPath> = lock(&self.pending).clone();
         let state = {
             let _turn = lock(&self.committing);
-            self.refresh()?
+            self.adopt(self.reload()?)?
         };
         for file in files {
             let Some(path) = SegmentPath::parse(&file.path) else {

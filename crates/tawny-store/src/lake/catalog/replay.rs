@@ -1,7 +1,10 @@
 //! From the log to the state. The Delta library replays it; we check the files first, so that damage has a name, and
 //! the result afterwards, so that the table is never silently smaller than it was.
 
-use std::{collections::BTreeMap, error::Error as StdError, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap, error::Error as StdError, panic::AssertUnwindSafe, path::PathBuf,
+    sync::Arc,
+};
 
 use deltalake_core::{
     DeltaTable, DeltaTableError,
@@ -9,7 +12,7 @@ use deltalake_core::{
     logstore::{LogStoreRef, StorageConfig, default_logstore},
     protocol::checkpoints,
 };
-use futures::TryStreamExt;
+use futures::{FutureExt, TryStreamExt};
 use serde_json::Value;
 use tawny_model::Timestamp;
 use url::Url;
@@ -51,12 +54,17 @@ pub(super) fn load(storage: &Storage) -> Result<Option<Replayed>, Error> {
         Some((_, path)) => path.as_str(),
         None => log::DIRECTORY,
     };
-    let replay = replay(storage, version);
-    let (table, replay) = storage
-        .runtime()
-        .block_on(replay)
-        .map_err(|error| library(storage, suspect, error))?;
-    let state = build_state(storage, suspect, version, replay)?;
+    let (table, replay) =
+        run(storage, replay(storage, version)).map_err(|error| library(storage, suspect, error))?;
+    let state = match build_state(storage, suspect, version, replay) {
+        // We would not have written to such a table.
+        Err(Error::NotAStore { reason, .. } | Error::ReadOnly { reason, .. })
+            if newest.is_some() =>
+        {
+            return Err(damaged(storage, suspect, &reason));
+        }
+        state => state?,
+    };
     if let Some(newest) = newest
         && newest.after != state.seal()
     {
@@ -78,10 +86,8 @@ pub(super) fn load(storage: &Storage) -> Result<Option<Replayed>, Error> {
 pub(super) fn checkpoint(storage: &Storage) -> Result<u64, Error> {
     let replayed =
         load(storage)?.ok_or_else(|| damaged(storage, log::DIRECTORY, "the log is gone"))?;
-    storage
-        .runtime()
-        .block_on(checkpoints::create_checkpoint(&replayed.table, None))
-        .map_err(|error| library(storage, log::DIRECTORY, error))?;
+    let written = async { Ok(checkpoints::create_checkpoint(&replayed.table, None).await?) };
+    run(storage, written).map_err(|error| library(storage, log::DIRECTORY, error))?;
     Ok(replayed.state.version)
 }
 
@@ -193,6 +199,19 @@ async fn replay(storage: &Storage, version: u64) -> Result<(DeltaTable, Replay),
 enum ReplayError {
     Ours(Error),
     Library(DeltaTableError),
+    /// A decoder of the library gave up on bytes that no writer writes.
+    Panicked,
+}
+
+/// Runs the library, which panics on some kinds of damage.
+fn run<T>(
+    storage: &Storage,
+    work: impl Future<Output = Result<T, ReplayError>>,
+) -> Result<T, ReplayError> {
+    // Nothing of the work outlives a panic but what it read.
+    let work = AssertUnwindSafe(work).catch_unwind();
+    let done = storage.runtime().block_on(work);
+    done.unwrap_or(Err(ReplayError::Panicked))
 }
 
 impl From<DeltaTableError> for ReplayError {
@@ -307,9 +326,10 @@ fn damaged(storage: &Storage, path: &str, reason: &str) -> Error {
 }
 
 /// The library fails on damage and on failing storage; only the cause tells which.
-fn library(storage: &Storage, suspect: &str, error: impl Into<ReplayError>) -> Error {
-    let error = match error.into() {
+fn library(storage: &Storage, suspect: &str, error: ReplayError) -> Error {
+    let error = match error {
         ReplayError::Ours(error) => return error,
+        ReplayError::Panicked => return damaged(storage, suspect, "it cannot be decoded"),
         ReplayError::Library(error) => error,
     };
     let mut cause: Option<&(dyn StdError + 'static)> = Some(&error);

@@ -194,20 +194,15 @@ impl State {
     }
 }
 
-/// Of what matters in it, and independent of the order in which a library writes properties.
+/// Independent of the order in which a library writes fields and properties.
 fn metadata_fingerprint(metadata: &Value) -> u64 {
-    let properties: BTreeMap<&str, &Value> = metadata
-        .get("configuration")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-        .map(|(key, value)| (key.as_str(), value))
-        .collect();
-    let parts = (
-        metadata.get("id"),
-        metadata.get("schemaString"),
-        metadata.get("partitionColumns"),
-        properties,
-    );
-    xxh3_64(&serde_json::to_vec(&parts).expect("JSON values are JSON"))
+    let sorted = |value: &Value| -> BTreeMap<String, Value> {
+        let fields = value.as_object().into_iter().flatten();
+        fields
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
+    };
+    let mut fields = sorted(metadata);
+    let properties = fields.remove("configuration").map(|value| sorted(&value));
+    xxh3_64(&serde_json::to_vec(&(fields, properties)).expect("JSON values are JSON"))
 }

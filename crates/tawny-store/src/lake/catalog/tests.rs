@@ -2,6 +2,7 @@ mod readers;
 
 use std::{io, sync::atomic::AtomicUsize, time::Duration};
 
+use proptest::prelude::*;
 use tawny_model::{EntryId, Remedy, Timestamp};
 use tawny_runtime::{Clock as _, ManualClock};
 use tempfile::TempDir;
@@ -167,6 +168,78 @@ fn another_tawny_on_the_same_table_makes_this_one_stand_down() {
     let error = other.commit(&change).unwrap_err();
     assert_eq!(error.remedy(), Remedy::StandDown, "{error}");
     assert_eq!(bed.open().state(), one.state());
+}
+
+#[test]
+fn cleaning_notices_another_tawny_too() {
+    let bed = Bed::new();
+    let (one, other) = (bed.open(), bed.open());
+    flush(&one, 5);
+    assert_eq!(other.clean(HOUR).unwrap_err().remedy(), Remedy::StandDown);
+    let change = Change {
+        add: vec![segment(&other, 1)],
+        applied: Some(6),
+        ..Change::default()
+    };
+    assert_eq!(
+        other.commit(&change).unwrap_err().remedy(),
+        Remedy::StandDown
+    );
+}
+
+#[test]
+fn a_table_in_a_bucket_is_the_same() {
+    let bed = Bed::new();
+    let bucket: Arc<dyn object_store::ObjectStore> =
+        Arc::new(object_store::memory::InMemory::new());
+    let open = || {
+        let handle = bed.runtime.handle().clone();
+        let storage = Storage::in_objects(Arc::clone(&bucket), "memory://", handle);
+        Catalog::open(storage, bed.shared_clock()).unwrap().0
+    };
+    let catalog = open();
+    let first = flush(&catalog, 1);
+    catalog.checkpoint().unwrap();
+    flush(&catalog, 2);
+    committed(catalog.commit(&merge(&catalog, &[first])));
+    assert_eq!(open().state(), catalog.state());
+
+    let other = open();
+    flush(&catalog, 3);
+    let change = Change {
+        add: vec![segment(&other, 1)],
+        applied: Some(3),
+        ..Change::default()
+    };
+    assert_eq!(
+        other.commit(&change).unwrap_err().remedy(),
+        Remedy::StandDown
+    );
+    bed.clock.set(time("2100-01-01T00:00:00Z"));
+    assert_eq!(catalog.clean(HOUR).unwrap().segments, 2);
+    assert_eq!(open().state().segments, catalog.state().segments);
+}
+
+#[test]
+fn a_runtime_of_one_thread_and_its_blocking_threads_are_enough() {
+    let bed = Bed::new();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let (root, clock) = (bed.directory.path().to_owned(), bed.shared_clock());
+    let handle = runtime.handle().clone();
+    let work = runtime.spawn_blocking(move || {
+        let storage = Storage::in_directory(&root, handle).unwrap();
+        let (catalog, _) = Catalog::open(storage, clock).unwrap();
+        flush(&catalog, 1);
+        catalog.checkpoint().unwrap();
+        catalog.clean(HOUR).unwrap();
+        catalog.state()
+    });
+    let state = runtime.block_on(work).unwrap();
+    assert_eq!(bed.open().state(), state);
 }
 
 #[test]
@@ -421,9 +494,9 @@ fn a_damaged_checkpoint_is_named_and_never_makes_the_table_smaller() {
     let catalog = bed.open();
     catalog.checkpoint().unwrap();
     let checkpoint = "_delta_log/00000000000000000003.checkpoint.parquet";
-    damage_everywhere(&bed, &catalog.state(), checkpoint, 401);
+    damage_everywhere(&bed, &catalog.state(), checkpoint, 97);
     flush(&catalog, 4);
-    damage_everywhere(&bed, &catalog.state(), checkpoint, 401);
+    damage_everywhere(&bed, &catalog.state(), checkpoint, 211);
 }
 
 #[test]
@@ -559,6 +632,53 @@ fn paths_read_back_and_foreign_names_do_not() {
         "date=2026-11-21/part-00000-3f2b-c000.snappy.parquet",
     ] {
         assert_eq!(SegmentPath::parse(name), None, "{name}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// Whatever happens between, a table opened anew is the table that was left.
+    #[test]
+    fn opening_gives_what_was_left(steps in proptest::collection::vec((0u8..6, any::<u64>()), 1..16)) {
+        let bed = Bed::new();
+        let (mut catalog, mut expected) = (bed.open(), BTreeSet::new());
+        for (applied, (step, at)) in (1..).zip(steps) {
+            let picked = expected.iter().nth(usize::try_from(at % 8).unwrap()).cloned();
+            match (step, picked) {
+                (0, _) => catalog.checkpoint().unwrap(),
+                (1, _) => catalog = bed.open(),
+                (2, Some(path)) => {
+                    let change = Change { remove: vec![path], data_change: true, ..Change::default() };
+                    committed(catalog.commit(&change));
+                    expected.remove(&change.remove[0]);
+                }
+                (3, Some(path)) => {
+                    let add = vec![segment(&catalog, at % 1_000)];
+                    expected.insert(add[0].path.clone());
+                    expected.remove(&path);
+                    committed(catalog.commit(&Change { add, remove: vec![path], ..Change::default() }));
+                }
+                (4, _) => {
+                    let key = format!("key-{}", at % 4);
+                    committed(catalog.commit(&Change { new_attributes: vec![key], ..Change::default() }));
+                }
+                _ => {
+                    expected.insert(flush(&catalog, applied).path);
+                }
+            }
+            prop_assert!(catalog.state().segments.keys().eq(&expected));
+        }
+        prop_assert_eq!(bed.open().state(), catalog.state());
+    }
+
+    #[test]
+    fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..80), text in ".{0,60}") {
+        let _checked = log::check_commit(&bytes.clone().into());
+        let _hinted = log::hinted_version(&bytes);
+        if let Some(path) = SegmentPath::parse(&text) {
+            prop_assert_eq!(path.as_str(), text);
+        }
     }
 }
 

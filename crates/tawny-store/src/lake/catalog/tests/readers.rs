@@ -23,7 +23,7 @@ fn columns(first: Timestamp, with_status: bool) -> Vec<(&'static str, ArrayRef)>
     let time = |row: u32| first.saturating_add(Duration::from_nanos(1_000_001 * u64::from(row)));
     let micros = (0..ROWS).map(|row| Some(time(row).as_micros()));
     let nanos = (0..ROWS).map(|row| i16::try_from(time(row).as_nanos().rem_euclid(1_000)).unwrap());
-    let status = |row: u32| (row % 4 == 0).then(|| (200 + row % 3).to_string());
+    let status = |row: u32| row.is_multiple_of(4).then(|| (200 + row % 3).to_string());
     let mut columns: Vec<(&str, ArrayRef)> = vec![
         ("cluster", text(&|_| Some("prod".to_owned()))),
         (
