@@ -18,6 +18,7 @@ use super::{
         decode_streams,
     },
     thrift::footer_value,
+    words::in_tokens,
 };
 use crate::{
     Error,
@@ -189,7 +190,7 @@ impl Segment {
                     Kind::Layout => {
                         self.open_layout(&root, section, from_tail(section.range())?)?;
                     }
-                    Kind::Tokens | Kind::Parts => {}
+                    Kind::Tokens => {}
                 }
             }
         }
@@ -369,6 +370,7 @@ impl Run for Segment {
 
     fn may_hold(&self, probe: &Probe) -> Result<Vec<bool>, Error> {
         let n_blocks = self.extent.n_rows.div_ceil(BLOCK_ROWS) as usize;
+        let probe = &in_tokens(probe);
         match probe {
             Probe::Any => return Ok(vec![true; n_blocks]),
             Probe::Never => return Ok(vec![false; n_blocks]),
@@ -392,6 +394,7 @@ impl Run for Segment {
 
 fn may_hold(probe: &Probe, filter: Option<&Filter<'_>>) -> bool {
     match probe {
+        // No part is left once the probe is said in tokens.
         Probe::Any | Probe::Part(_) => true,
         Probe::Never => false,
         Probe::Token(hash) => filter.is_none_or(|filter| filter.may_contain(*hash)),

@@ -1,11 +1,46 @@
 //! The tokens of a block of rows: what its filter is built over.
 
-use tawny_query::{fold, strip_ansi, tokens};
+use tawny_query::{fold, is_word_char, strip_ansi, tokens};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::super::probe::{key_hash, pair_hash, word_hash};
+use super::super::probe::{Probe, key_hash, pair_hash, word_hash};
 
 /// Distinct tokens of one block, past which it gets no filter: 32 MiB of hashes.
 const MAX_TOKENS: usize = 4 << 20;
+
+/// Keeps parts of words apart from the tokens of `probe`.
+const PART_SEED: u64 = 4;
+
+/// Bytes of the parts of words that filters hold.
+const PART_BYTES: usize = 3;
+
+/// Hashes of all parts of a folded word (of its UTF-8) that have no digit in them: the parts of ids and numbers are
+/// nearly all there are, so that a filter of them would be large and refute nothing.
+fn parts(word: &[u8]) -> impl Iterator<Item = u64> {
+    word.windows(PART_BYTES)
+        .filter(|part| !part.iter().any(u8::is_ascii_digit))
+        .map(|part| xxh3_64_with_seed(part, PART_SEED))
+}
+
+/// The probe with each [`Probe::Part`] said in tokens: words that stand in it whole, and parts of its words.
+pub(super) fn in_tokens(probe: &Probe) -> Probe {
+    match probe {
+        Probe::Part(text) => {
+            let pieces: Vec<&str> = text.split(|c| !is_word_char(c)).collect();
+            let last = pieces.len() - 1;
+            Probe::all(pieces.iter().enumerate().flat_map(|(idx, piece)| {
+                // The first may go on to the left and the last to the right of the text.
+                let is_whole = idx > 0 && idx < last && !piece.is_empty();
+                let word = is_whole.then(|| word_hash(piece));
+                let parts = parts(piece.as_bytes());
+                word.into_iter().chain(parts).map(Probe::Token)
+            }))
+        }
+        Probe::All(inner) => Probe::all(inner.iter().map(in_tokens)),
+        Probe::Either(inner) => Probe::either(inner.iter().map(in_tokens)),
+        Probe::Any | Probe::Never | Probe::Token(_) => probe.clone(),
+    }
+}
 
 /// Distinct hashes, collected row by row.
 #[derive(Debug)]
@@ -45,7 +80,7 @@ impl Tokens {
         let text = strip_ansi(message);
         if !text.is_ascii() {
             for token in tokens(&text) {
-                self.insert(word_hash(&fold(token)));
+                self.word(fold(token).as_bytes());
             }
             return;
         }
@@ -61,7 +96,7 @@ impl Tokens {
                 .iter()
                 .position(|byte| !is_word(byte))
                 .unwrap_or(rest.len());
-            self.insert(hash_of_ascii(&rest[..end]));
+            self.word(&rest[..end]);
             rest = &rest[end..];
         }
         self.folded = folded;
@@ -72,31 +107,44 @@ impl Tokens {
         self.insert(pair_hash(key, &fold(value)));
     }
 
-    fn insert(&mut self, hash: u64) {
+    /// A folded word of a message.
+    fn word(&mut self, folded: &[u8]) {
+        // Only a word that is new has parts that may be.
+        if self.insert(hash_of(folded)) {
+            for part in parts(folded) {
+                self.insert(part);
+            }
+        }
+    }
+
+    /// Whether the hash was new.
+    fn insert(&mut self, hash: u64) -> bool {
         if hash == 0 {
             if !self.has_zero {
                 self.has_zero = true;
                 self.distinct.push(0);
+                return true;
             }
-            return;
+            return false;
         }
         let mask = self.table.len() - 1;
         let mut at = place(hash, mask);
         loop {
             match self.table[at] {
                 0 => break,
-                found if found == hash => return,
+                found if found == hash => return false,
                 _ => at = (at + 1) & mask,
             }
         }
         if self.distinct.len() > MAX_TOKENS {
-            return;
+            return false;
         }
         self.table[at] = hash;
         self.distinct.push(hash);
         if self.distinct.len() * 2 > self.table.len() {
             self.grow();
         }
+        true
     }
 
     fn grow(&mut self) {
@@ -137,9 +185,9 @@ fn place(hash: u64, mask: usize) -> usize {
     hash as usize & mask
 }
 
-/// [`word_hash`] of folded ASCII.
-fn hash_of_ascii(word: &[u8]) -> u64 {
-    word_hash(std::str::from_utf8(word).unwrap_or_default())
+/// [`word_hash`] of the bytes of a text.
+fn hash_of(folded: &[u8]) -> u64 {
+    word_hash(std::str::from_utf8(folded).expect("words are cut at characters"))
 }
 
 #[cfg(test)]
@@ -157,11 +205,32 @@ mod tests {
             let mut by_definition = BTreeSet::new();
             for message in &messages {
                 collected.message(message);
-                by_definition.extend(tawny_query::index_text(message).split(' ').filter(|word| !word.is_empty()).map(word_hash));
+                for word in tawny_query::index_text(message).split_whitespace() {
+                    by_definition.insert(word_hash(word));
+                    by_definition.extend(parts(word.as_bytes()));
+                }
             }
             let found = collected.distinct().unwrap();
             prop_assert_eq!(found.len(), by_definition.len());
             prop_assert!(found.iter().all(|hash| by_definition.contains(hash)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_part_stands_in_a_message_is_not_denied(message in "([ aAbBxyz_.é9-]|É|ß|\u{212a}|—){0,40}", from in 0usize..20, n in 0usize..20) {
+            let mut collected = Tokens::default();
+            collected.message(&message);
+            let text: String = fold(&message).chars().skip(from).take(n).collect();
+            let found = collected.distinct().unwrap();
+            fn holds(probe: &Probe, found: &[u64]) -> bool {
+                match probe {
+                    Probe::Token(hash) => found.contains(hash),
+                    Probe::All(inner) => inner.iter().all(|inner| holds(inner, found)),
+                    other => *other == Probe::Any,
+                }
+            }
+            prop_assert!(holds(&in_tokens(&Probe::Part(text)), found));
         }
     }
 
@@ -174,7 +243,8 @@ mod tests {
             }
             tokens.insert(0);
             tokens.insert(0);
-            assert_eq!(tokens.distinct().unwrap().len(), 100_002, "{round}");
+            // Zero, `same`, its parts and those of `word`.
+            assert_eq!(tokens.distinct().unwrap().len(), 100_006, "{round}");
             tokens.clear();
             assert_eq!(tokens.distinct().unwrap().len(), 0);
         }
