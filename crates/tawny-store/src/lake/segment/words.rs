@@ -8,8 +8,8 @@ use super::super::probe::{Probe, key_hash, pair_hash, word_hash};
 /// Distinct tokens of one block, past which it gets no filter: 32 MiB of hashes.
 const MAX_TOKENS: usize = 4 << 20;
 
-/// Keeps parts of words apart from the tokens of `probe`.
-const PART_SEED: u64 = 4;
+/// Keeps parts of words apart from the tokens of `probe`. Part of the format.
+const PART_SEED: u64 = 0xd1b5_4a32_d192_ed03;
 
 /// Bytes of the parts of words that filters hold.
 const PART_BYTES: usize = 3;
@@ -42,25 +42,13 @@ pub(super) fn in_tokens(probe: &Probe) -> Probe {
     }
 }
 
-/// Distinct hashes, collected row by row.
-#[derive(Debug)]
+/// The tokens of a block, collected row by row.
+#[derive(Debug, Default)]
 pub(super) struct Tokens {
-    /// Open addressing, zero for an empty place; a power of two, at most half full.
-    table: Vec<u64>,
-    distinct: Vec<u64>,
-    has_zero: bool,
+    /// Hashes of words alone: one that is new here is a new word, whatever else hashes alike.
+    words: Set,
+    others: Set,
     folded: Vec<u8>,
-}
-
-impl Default for Tokens {
-    fn default() -> Self {
-        Self {
-            table: vec![0; 1 << 12],
-            distinct: Vec::new(),
-            has_zero: false,
-            folded: Vec::new(),
-        }
-    }
 }
 
 /// A letter or digit of ASCII, or `_`: [`tawny_query::is_word_char`] for bytes.
@@ -103,20 +91,55 @@ impl Tokens {
     }
 
     pub(super) fn attribute(&mut self, key: &str, value: &str) {
-        self.insert(key_hash(key));
-        self.insert(pair_hash(key, &fold(value)));
+        self.others.insert(key_hash(key));
+        self.others.insert(pair_hash(key, &fold(value)));
     }
 
     /// A folded word of a message.
     fn word(&mut self, folded: &[u8]) {
         // Only a word that is new has parts that may be.
-        if self.insert(hash_of(folded)) {
+        if self.words.insert(hash_of(folded)) {
             for part in parts(folded) {
-                self.insert(part);
+                self.others.insert(part);
             }
         }
     }
 
+    /// Each token once; `None` when there were too many to tell.
+    pub(super) fn distinct(&mut self) -> Option<&[u64]> {
+        let words = self.words.all()?;
+        for word in words {
+            self.others.insert(*word);
+        }
+        self.others.all()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.words.clear();
+        self.others.clear();
+    }
+}
+
+/// Distinct hashes.
+#[derive(Debug)]
+struct Set {
+    /// Open addressing, zero for an empty place; a power of two, at most half full.
+    table: Vec<u64>,
+    distinct: Vec<u64>,
+    has_zero: bool,
+}
+
+impl Default for Set {
+    fn default() -> Self {
+        Self {
+            table: vec![0; 1 << 12],
+            distinct: Vec::new(),
+            has_zero: false,
+        }
+    }
+}
+
+impl Set {
     /// Whether the hash was new.
     fn insert(&mut self, hash: u64) -> bool {
         if hash == 0 {
@@ -160,12 +183,12 @@ impl Tokens {
         }
     }
 
-    /// Each once; `None` when there were too many to tell.
-    pub(super) fn distinct(&self) -> Option<&[u64]> {
+    /// `None` when there were too many to tell.
+    fn all(&self) -> Option<&[u64]> {
         (self.distinct.len() <= MAX_TOKENS).then_some(&self.distinct)
     }
 
-    pub(super) fn clear(&mut self) {
+    fn clear(&mut self) {
         // A table that one odd block made large is not kept.
         if self.table.len() > 1 << 17 {
             *self = Self::default();
@@ -241,8 +264,8 @@ mod tests {
             for n in 0..100_000 {
                 tokens.message(&format!("word{n} word{n} same"));
             }
-            tokens.insert(0);
-            tokens.insert(0);
+            tokens.others.insert(0);
+            tokens.others.insert(0);
             // Zero, `same`, its parts and those of `word`.
             assert_eq!(tokens.distinct().unwrap().len(), 100_006, "{round}");
             tokens.clear();
