@@ -4,6 +4,7 @@
 
 mod attributes;
 mod block;
+mod buffer;
 
 mod cache;
 mod columns;

@@ -34,7 +34,7 @@ const TAIL_BYTES: u64 = 64 << 10;
 /// Magic of a Parquet file, at both of its ends.
 const MAGIC: &[u8; 4] = b"PAR1";
 /// Length of the footer and magic.
-const END_BYTES: u64 = 8;
+const END_BYTES: usize = 8;
 
 /// A segment of a file. It holds little itself; what it reads lies in the cache.
 pub(crate) struct Segment {
@@ -143,7 +143,7 @@ impl Segment {
                 self.read_one(range)
             }
         };
-        let end = tail.len().checked_sub(END_BYTES as usize);
+        let end = tail.len().checked_sub(END_BYTES);
         let end = end.and_then(|at| tail.get(at..));
         let Some((footer_bytes, magic)) = end.and_then(<[u8]>::split_first_chunk::<4>) else {
             return Err(self.damaged("it is too short for a Parquet file"));
@@ -151,7 +151,7 @@ impl Segment {
         if magic != MAGIC {
             return Err(self.damaged("it does not end as a Parquet file"));
         }
-        let footer_end = len_bytes - END_BYTES;
+        let footer_end = len_bytes - END_BYTES as u64;
         let footer_start = footer_end
             .checked_sub(u64::from(u32::from_le_bytes(*footer_bytes)))
             .ok_or_else(|| self.damaged("its footer is longer than the file"))?;

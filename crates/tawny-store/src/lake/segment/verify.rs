@@ -8,11 +8,16 @@ use std::{
 use arrow_array::{
     Array, Int8Array, Int16Array, Int32Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
+use arrow_schema::{Field, Schema};
 use bytes::Bytes;
 use parquet::{
     arrow::arrow_reader::ParquetRecordBatchReaderBuilder,
+    basic::Compression,
     errors::ParquetError,
-    file::reader::{ChunkReader, Length},
+    file::{
+        metadata::{ColumnChunkMetaData, ParquetMetaData},
+        reader::{ChunkReader, Length},
+    },
 };
 use tawny_model::{EntryId, Stream};
 
@@ -113,9 +118,16 @@ impl Segment {
         }
         let n_pages = self.verify_pages(&layout)?;
         let file = Arc::clone(&self.file);
-        let builder = ParquetRecordBatchReaderBuilder::try_new(Chunks(file));
+        let builder = ParquetRecordBatchReaderBuilder::try_new(Chunks(file))
+            .map_err(|error| self.not_parquet(&error.to_string()))?;
+        // Checked first: the decoder of others trusts its footer, and no checksum guards that.
+        if !leads_to(builder.metadata(), &root, &layout) || !has_columns(builder.schema(), &layout)
+        {
+            return Err(self.damaged("its footer disagrees with its index"));
+        }
         let reader = builder
-            .and_then(|builder| builder.with_batch_size(BLOCK_ROWS as usize).build())
+            .with_batch_size(BLOCK_ROWS as usize)
+            .build()
             .map_err(|error| self.not_parquet(&error.to_string()))?;
         let filters = self.token_filters(&root)?;
         let mut filters = filters
@@ -201,6 +213,44 @@ fn n_blocks(root: &Root) -> u32 {
     root.extent.n_rows.div_ceil(BLOCK_ROWS)
 }
 
+/// Whether a footer finds the pages that the index finds.
+fn leads_to(metadata: &ParquetMetaData, root: &Root, layout: &Layout) -> bool {
+    let groups = metadata.row_groups();
+    groups.len() == root.row_groups.len()
+        && groups.iter().zip(&root.row_groups).zip(&layout.chunks).all(
+            |((group, n_rows), chunks)| {
+                group.num_rows() == i64::from(*n_rows)
+                    && group.columns().len() == chunks.len()
+                    && group
+                        .columns()
+                        .iter()
+                        .zip(chunks)
+                        .all(|(column, chunk)| is_chunk(column, chunk, *n_rows))
+            },
+        )
+}
+
+fn is_chunk(column: &ColumnChunkMetaData, chunk: &Chunk, n_rows: u32) -> bool {
+    let offset = |page: &Page| i64::try_from(page.offset).ok();
+    let n_bytes: u64 = pages(chunk).map(|page| u64::from(page.len_bytes)).sum();
+    matches!(column.compression(), Compression::ZSTD(_))
+        && column.num_values() == i64::from(n_rows)
+        && u64::try_from(column.compressed_size()) == Ok(n_bytes)
+        && column.dictionary_page_offset() == chunk.dictionary.as_ref().and_then(offset)
+        && Some(column.data_page_offset()) == chunk.pages.first().and_then(offset)
+}
+
+fn has_columns(found: &Schema, layout: &Layout) -> bool {
+    let expected = schema(&layout.attribute_columns);
+    let is_same = |(expected, found): (&Arc<Field>, &Arc<Field>)| {
+        expected.name() == found.name()
+            && expected.data_type() == found.data_type()
+            && expected.is_nullable() == found.is_nullable()
+    };
+    expected.fields().len() == found.fields().len()
+        && expected.fields().iter().zip(found.fields()).all(is_same)
+}
+
 /// The stream of each row of a block.
 fn streams_of<'i>(index: &'i RunIndex, block: &Block) -> Option<Vec<&'i RunStream>> {
     let streams = index.streams();
@@ -242,16 +292,7 @@ struct Foreign<'b> {
 
 impl<'b> Foreign<'b> {
     fn of(batch: &'b RecordBatch, layout: &'b Layout) -> Option<Self> {
-        let expected = schema(&layout.attribute_columns);
-        let found = batch.schema();
-        let same = expected.fields().len() == found.fields().len()
-            && expected
-                .fields()
-                .iter()
-                .zip(found.fields())
-                .all(|(expected, found)| {
-                    expected.name() == found.name() && expected.data_type() == found.data_type()
-                });
+        let same = has_columns(&batch.schema(), layout);
         let texts = batch
             .columns()
             .iter()
@@ -368,8 +409,9 @@ impl ChunkReader for Chunks {
         let end = start.checked_add(length as u64);
         let end = end.filter(|end| *end <= self.0.len_bytes());
         let end = end.ok_or_else(|| ParquetError::EOF("past the end of the file".to_owned()))?;
-        let read = self.0.read(&[start..end]);
-        let mut read = read.map_err(|error| ParquetError::External(error.into()))?;
-        Ok(read.remove(0))
+        let read = self.0.read(std::slice::from_ref(&(start..end)));
+        let read = read.map_err(|error| ParquetError::External(error.into()))?;
+        let bytes = read.into_iter().next();
+        bytes.ok_or_else(|| ParquetError::EOF("nothing was read".to_owned()))
     }
 }
