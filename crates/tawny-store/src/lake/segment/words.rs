@@ -48,7 +48,7 @@ pub(super) struct Tokens {
     /// Hashes of words alone: one that is new here is a new word, whatever else hashes alike.
     words: Set,
     others: Set,
-    folded: Vec<u8>,
+    folded: String,
 }
 
 /// A letter or digit of ASCII, or `_`: [`tawny_query::is_word_char`] for bytes.
@@ -68,38 +68,42 @@ impl Tokens {
         let text = strip_ansi(message);
         if !text.is_ascii() {
             for token in tokens(&text) {
-                self.word(fold(token).as_bytes());
+                self.word(&fold(token));
             }
             return;
         }
         let mut folded = std::mem::take(&mut self.folded);
         folded.clear();
-        folded.extend_from_slice(text.as_bytes());
+        folded.push_str(&text);
         folded.make_ascii_lowercase();
         let is_word = |byte: &u8| IS_WORD_BYTE[usize::from(*byte)];
-        let mut rest = folded.as_slice();
-        while let Some(start) = rest.iter().position(is_word) {
-            rest = &rest[start..];
-            let end = rest
-                .iter()
-                .position(|byte| !is_word(byte))
-                .unwrap_or(rest.len());
-            self.word(&rest[..end]);
-            rest = &rest[end..];
+        let bytes = folded.as_bytes();
+        let mut end = 0;
+        while let Some(gap) = bytes[end..].iter().position(is_word) {
+            let start = end + gap;
+            let len_bytes = bytes[start..].iter().position(|byte| !is_word(byte));
+            end = len_bytes.map_or(bytes.len(), |len_bytes| start + len_bytes);
+            self.word(folded.get(start..end).expect("all of it is ASCII"));
         }
         self.folded = folded;
     }
 
     pub(super) fn attribute(&mut self, key: &str, value: &str) {
         self.others.insert(key_hash(key));
-        self.others.insert(pair_hash(key, &fold(value)));
+        let is_folded = |byte: u8| byte.is_ascii() && !byte.is_ascii_uppercase();
+        let hash = if value.bytes().all(is_folded) {
+            pair_hash(key, value)
+        } else {
+            pair_hash(key, &fold(value))
+        };
+        self.others.insert(hash);
     }
 
     /// A folded word of a message.
-    fn word(&mut self, folded: &[u8]) {
+    fn word(&mut self, folded: &str) {
         // Only a word that is new has parts that may be.
-        if self.words.insert(hash_of(folded)) {
-            for part in parts(folded) {
+        if self.words.insert(word_hash(folded)) {
+            for part in parts(folded.as_bytes()) {
                 self.others.insert(part);
             }
         }
@@ -127,7 +131,12 @@ struct Set {
     table: Vec<u64>,
     distinct: Vec<u64>,
     has_zero: bool,
+    /// Hashes that are in the table, at their low bits: most words come again soon, and this fits the nearest cache.
+    recent: Vec<u64>,
 }
+
+/// Hashes remembered as recent: 16 KiB.
+const N_RECENT: usize = 1 << 11;
 
 impl Default for Set {
     fn default() -> Self {
@@ -135,6 +144,7 @@ impl Default for Set {
             table: vec![0; 1 << 12],
             distinct: Vec::new(),
             has_zero: false,
+            recent: vec![0; N_RECENT],
         }
     }
 }
@@ -150,18 +160,26 @@ impl Set {
             }
             return false;
         }
+        let recent = &mut self.recent[place(hash, N_RECENT - 1)];
+        if *recent == hash {
+            return false;
+        }
         let mask = self.table.len() - 1;
         let mut at = place(hash, mask);
         loop {
             match self.table[at] {
                 0 => break,
-                found if found == hash => return false,
+                found if found == hash => {
+                    *recent = hash;
+                    return false;
+                }
                 _ => at = (at + 1) & mask,
             }
         }
         if self.distinct.len() > MAX_TOKENS {
             return false;
         }
+        *recent = hash;
         self.table[at] = hash;
         self.distinct.push(hash);
         if self.distinct.len() * 2 > self.table.len() {
@@ -195,6 +213,7 @@ impl Set {
             return;
         }
         self.table.fill(0);
+        self.recent.fill(0);
         self.distinct.clear();
         self.has_zero = false;
     }
@@ -206,11 +225,6 @@ impl Set {
 )]
 fn place(hash: u64, mask: usize) -> usize {
     hash as usize & mask
-}
-
-/// [`word_hash`] of the bytes of a text.
-fn hash_of(folded: &[u8]) -> u64 {
-    word_hash(std::str::from_utf8(folded).expect("words are cut at characters"))
 }
 
 #[cfg(test)]
