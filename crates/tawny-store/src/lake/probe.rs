@@ -55,10 +55,11 @@ impl Probe {
     }
 }
 
-// Seeds keep the kinds of token apart. They are part of the segment format: a change makes every filter blind.
-const WORD_SEED: u64 = 1;
-const PAIR_SEED: u64 = 2;
-const KEY_SEED: u64 = 3;
+// Seeds keep the kinds of token apart. They are part of the segment format: a change makes every filter blind. They lie
+// far apart because XXH3 adds them to short texts: with near ones a short word hashes like some other short key.
+const WORD_SEED: u64 = 0x9e37_79b9_7f4a_7c15;
+const PAIR_SEED: u64 = 0xbf58_476d_1ce4_e5b9;
+const KEY_SEED: u64 = 0x94d0_49bb_1331_11eb;
 
 /// Hash of a word of a message, folded ([`tawny_query::fold`]). XXH3, 64 bit.
 pub(crate) fn word_hash(folded: &str) -> u64 {

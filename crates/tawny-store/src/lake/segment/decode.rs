@@ -196,7 +196,7 @@ mod tests {
             encode::codes(&mut bytes, width, &runs);
             let values: Vec<u32> = runs.iter().flat_map(|(value, n)| std::iter::repeat_n(*value, *n)).collect();
             let mut cursor = Cursor::new(&bytes);
-            prop_assert_eq!(codes(&mut cursor, values.len()), Some(values.clone()));
+            prop_assert_eq!(codes(&mut cursor, values.len()), Some(values));
             prop_assert!(cursor.is_at_end());
         }
 

@@ -40,19 +40,16 @@ pub(super) enum Kind {
     Layout,
     /// Token filters of the blocks of one row group.
     Tokens,
-    /// Filters of parts of words.
-    Parts,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Streams, Self::Layout, Self::Tokens, Self::Parts];
+    const ALL: [Self; 3] = [Self::Streams, Self::Layout, Self::Tokens];
 
     fn number(self) -> u8 {
         match self {
             Self::Streams => 1,
             Self::Layout => 2,
             Self::Tokens => 3,
-            Self::Parts => 4,
         }
     }
 }
@@ -88,7 +85,7 @@ impl Section {
             .ok_or("a section of the index would exceed 1 GiB")?;
         let stored = match kind {
             // Fingerprints and checksums are noise.
-            Kind::Tokens | Kind::Parts | Kind::Layout => raw,
+            Kind::Tokens | Kind::Layout => raw,
             Kind::Streams => zstd::bulk::compress(&raw, SECTION_LEVEL)
                 .ok()
                 .filter(|packed| packed.len() < raw.len())

@@ -4,6 +4,7 @@
 
 mod attributes;
 mod block;
+mod buffer;
 
 mod cache;
 mod columns;
@@ -13,7 +14,9 @@ mod fuse;
 mod index;
 mod numbers;
 mod reader;
+mod rows;
 mod thrift;
+mod verify;
 mod words;
 mod writer;
 
@@ -22,9 +25,13 @@ mod tests;
 
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
 
-pub(super) use cache::BlockCache;
-pub(super) use reader::Segment;
-pub(super) use writer::{Finished, SegmentOptions, SegmentRow, SegmentWriter};
+#[allow(unused_imports, reason = "nothing opens a segment yet but tests")]
+pub(super) use {
+    cache::BlockCache,
+    reader::Segment,
+    verify::{Inspection, VerifyReport},
+    writer::{Finished, SegmentOptions, SegmentRow, SegmentWriter},
+};
 
 use super::run::BLOCK_ROWS;
 

@@ -132,7 +132,7 @@ mod tests {
             prop_assert!(cursor.is_at_end());
             for len_bytes in 0..bytes.len() {
                 let mut cut = Cursor::new(&bytes[..len_bytes]);
-                prop_assert!(cut.varint().and(cut.zigzag()).and(cut.text()).is_none());
+                prop_assert!(cut.varint().and_then(|_| cut.zigzag()).and_then(|_| cut.text()).is_none());
             }
         }
     }

@@ -18,6 +18,7 @@ use super::{
         decode_streams,
     },
     thrift::footer_value,
+    words::in_tokens,
 };
 use crate::{
     Error,
@@ -33,7 +34,7 @@ const TAIL_BYTES: u64 = 64 << 10;
 /// Magic of a Parquet file, at both of its ends.
 const MAGIC: &[u8; 4] = b"PAR1";
 /// Length of the footer and magic.
-const END_BYTES: u64 = 8;
+const END_BYTES: usize = 8;
 
 /// A segment of a file. It holds little itself; what it reads lies in the cache.
 pub(crate) struct Segment {
@@ -142,7 +143,7 @@ impl Segment {
                 self.read_one(range)
             }
         };
-        let end = tail.len().checked_sub(END_BYTES as usize);
+        let end = tail.len().checked_sub(END_BYTES);
         let end = end.and_then(|at| tail.get(at..));
         let Some((footer_bytes, magic)) = end.and_then(<[u8]>::split_first_chunk::<4>) else {
             return Err(self.damaged("it is too short for a Parquet file"));
@@ -150,7 +151,7 @@ impl Segment {
         if magic != MAGIC {
             return Err(self.damaged("it does not end as a Parquet file"));
         }
-        let footer_end = len_bytes - END_BYTES;
+        let footer_end = len_bytes - END_BYTES as u64;
         let footer_start = footer_end
             .checked_sub(u64::from(u32::from_le_bytes(*footer_bytes)))
             .ok_or_else(|| self.damaged("its footer is longer than the file"))?;
@@ -189,7 +190,7 @@ impl Segment {
                     Kind::Layout => {
                         self.open_layout(&root, section, from_tail(section.range())?)?;
                     }
-                    Kind::Tokens | Kind::Parts => {}
+                    Kind::Tokens => {}
                 }
             }
         }
@@ -369,6 +370,7 @@ impl Run for Segment {
 
     fn may_hold(&self, probe: &Probe) -> Result<Vec<bool>, Error> {
         let n_blocks = self.extent.n_rows.div_ceil(BLOCK_ROWS) as usize;
+        let probe = &in_tokens(probe);
         match probe {
             Probe::Any => return Ok(vec![true; n_blocks]),
             Probe::Never => return Ok(vec![false; n_blocks]),
@@ -392,6 +394,7 @@ impl Run for Segment {
 
 fn may_hold(probe: &Probe, filter: Option<&Filter<'_>>) -> bool {
     match probe {
+        // No part is left once the probe is said in tokens.
         Probe::Any | Probe::Part(_) => true,
         Probe::Never => false,
         Probe::Token(hash) => filter.is_none_or(|filter| filter.may_contain(*hash)),

@@ -68,7 +68,7 @@ pub(super) fn stream(pod_uid: &str, restart: u32) -> Arc<Stream> {
     Arc::new(Stream {
         node: "node-1".into(),
         image: "registry/shop:1.2".into(),
-        workload: (restart % 2 == 0).then(|| Workload {
+        workload: restart.is_multiple_of(2).then(|| Workload {
             kind: "Deployment".into(),
             name: pod_uid.into(),
         }),
@@ -394,6 +394,12 @@ fn row_groups_and_blocks_follow_each_other() {
     assert!(found[(needle / BLOCK_ROWS) as usize]);
     assert!(found.iter().filter(|may| **may).count() < 4, "{found:?}");
     assert!(holds("orders").iter().all(|may| *may));
+    let part = |text: &str| segment.may_hold(&Probe::Part(text.to_owned())).unwrap();
+    assert!(part("quest 1").iter().all(|may| *may));
+    assert!(part("xyzzy").iter().all(|may| !may));
+    let found = part(&format!("t {needle} to"));
+    assert!(found[(needle / BLOCK_ROWS) as usize]);
+    assert!(found.iter().filter(|may| **may).count() < 4, "{found:?}");
 }
 
 #[test]
@@ -412,5 +418,345 @@ fn pages_are_blocks() {
             .map(|page| page.first_row_index)
             .collect();
         assert_eq!(first_rows, [0, 1, 2, 3].map(|n| n * i64::from(BLOCK_ROWS)));
+    }
+}
+
+fn few_rows() -> Vec<Row> {
+    let odd = |n: u32, message: &str, attributes: &[(&str, &str)]| Row {
+        stream: stream("p", 5),
+        message: message.to_owned(),
+        attributes: attributes
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect(),
+        ..plain_row(100_000 + n)
+    };
+    let mut rows: Vec<Row> = (0..40).map(plain_row).collect();
+    rows.push(odd(0, "\u{1b}[31mred\u{1b}[0m Größe 東京\0", &[]));
+    rows.push(odd(
+        1,
+        "",
+        &[("status", "1"), ("x", ""), ("status", "2"), ("x", "\n")],
+    ));
+    rows
+}
+
+/// What there is to ask of a segment, all of it.
+fn ask(file: Vec<u8>) -> Result<(Vec<Row>, Vec<bool>), Error> {
+    let segment = open(file)?;
+    let rows = read_rows(&segment)?;
+    let held = segment.may_hold(&Probe::all([
+        Probe::Token(word_hash("orders")),
+        Probe::Part("equest".to_owned()),
+    ]))?;
+    Ok((rows, held))
+}
+
+#[test]
+fn a_flipped_byte_is_noticed_or_does_not_matter() {
+    let file = write(&few_rows(), &["status"]).out;
+    let whole = ask(file.clone()).unwrap();
+    for at in 0..file.len() {
+        let mut flipped = file.clone();
+        flipped[at] ^= 1 << (at % 8);
+        match ask(flipped) {
+            Ok(answer) => assert_eq!(answer, whole, "byte {at}"),
+            Err(Error::Damaged { .. } | Error::Newer { .. }) => {}
+            Err(other) => panic!("byte {at}: {other}"),
+        }
+    }
+}
+
+#[test]
+fn a_flipped_byte_of_a_page_or_a_section_is_found_by_verification() {
+    let file = write(&few_rows(), &["status"]).out;
+    let segment = open(file.clone()).unwrap();
+    let report = segment.verify().unwrap();
+    assert_eq!((report.n_rows, report.n_blocks), (42, 1));
+    let (root, layout) = (segment.root().unwrap(), segment.layout().unwrap());
+    let chunks = layout.chunks[0].iter();
+    let pages = chunks.flat_map(|chunk| chunk.dictionary.iter().chain(&chunk.pages));
+    let ranges = pages
+        .map(index::Page::range)
+        .chain(root.sections.iter().map(index::Section::range));
+    for at in ranges.flatten() {
+        let mut flipped = file.clone();
+        flipped[usize::try_from(at).unwrap()] ^= 0x10;
+        let verified = open(flipped).and_then(|segment| segment.verify());
+        assert!(
+            matches!(verified, Err(Error::Damaged { .. })),
+            "byte {at}: {verified:?}"
+        );
+    }
+}
+
+#[test]
+fn verification_takes_any_footer() {
+    let file = write(&few_rows(), &["status"]).out;
+    let segment = open(file.clone()).unwrap();
+    let report = segment.verify().unwrap();
+    let sections = segment.root().unwrap().sections.clone();
+    let end = sections.iter().map(|section| section.range().end).max();
+    for at in usize::try_from(end.unwrap()).unwrap()..file.len() {
+        let mut flipped = file.clone();
+        flipped[at] ^= 1 << (at % 8);
+        match open(flipped).and_then(|segment| segment.verify()) {
+            // Some of it matters to nobody.
+            Ok(found) => assert_eq!(found, report, "byte {at}"),
+            Err(Error::Damaged { .. } | Error::Newer { .. }) => {}
+            Err(other) => panic!("byte {at}: {other}"),
+        }
+    }
+}
+
+#[test]
+fn the_segment_of_format_1_reads() {
+    let file = include_bytes!("../../../../../testdata/store/segment-v1/segment.parquet");
+    let segment = open(file.to_vec()).unwrap();
+    assert_eq!(read_rows(&segment).unwrap(), few_rows());
+    segment.verify().unwrap();
+    for probe in [
+        Probe::Token(word_hash("größe")),
+        Probe::Token(pair_hash("status", "206")),
+        Probe::Token(key_hash("x")),
+        Probe::Part("api/v1/order".to_owned()),
+    ] {
+        assert_eq!(segment.may_hold(&probe).unwrap(), [true]);
+    }
+    let nowhere = Probe::Part("xyzzy".to_owned());
+    assert_eq!(segment.may_hold(&nowhere).unwrap(), [false]);
+}
+
+#[test]
+#[ignore = "writes the file of a format when it is made"]
+fn write_the_segment_of_format_1() {
+    let directory = "../../testdata/store/segment-v1";
+    std::fs::create_dir_all(directory).unwrap();
+    let file = write(&few_rows(), &["status"]).out;
+    std::fs::write(format!("{directory}/segment.parquet"), file).unwrap();
+}
+
+#[test]
+fn a_file_cut_anywhere_is_damaged() {
+    let file = write(&few_rows(), &["status"]).out;
+    for len_bytes in 0..file.len() {
+        let cut = ask(file[..len_bytes].to_vec());
+        assert!(matches!(cut, Err(Error::Damaged { .. })), "{len_bytes}");
+    }
+}
+
+#[test]
+fn a_file_shorter_than_its_length_is_damaged() {
+    #[derive(Debug)]
+    struct Short(InMemory, u64);
+
+    impl ReadAt for Short {
+        fn place(&self) -> String {
+            self.0.place()
+        }
+
+        fn len_bytes(&self) -> u64 {
+            self.1
+        }
+
+        fn read(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, Error> {
+            self.0.read(ranges)
+        }
+    }
+
+    let file = write(&few_rows(), &[]).out;
+    let len_bytes = file.len() as u64 + 10;
+    let short = Short(InMemory(file.into()), len_bytes);
+    let opened = Segment::open(Arc::new(short), Arc::new(BlockCache::new(1 << 20)));
+    assert!(matches!(opened, Err(Error::Damaged { .. })));
+}
+
+#[test]
+fn a_parquet_file_of_others_is_refused() {
+    let batch = RecordBatch::try_from_iter([(
+        "message",
+        Arc::new(StringArray::from(vec!["hello"])) as Arc<dyn Array>,
+    )])
+    .unwrap();
+    let mut file = Vec::new();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(&mut file, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let error = open(file).unwrap_err().to_string();
+    assert!(error.contains("without a Tawny index"), "{error}");
+}
+
+#[test]
+fn rows_out_of_order_are_refused() {
+    let options = SegmentOptions {
+        path: "memory".into(),
+        zstd_level: 1,
+        attribute_columns: Vec::new(),
+    };
+    let mut writer = SegmentWriter::new(Vec::new(), options.clone()).unwrap();
+    push(&mut writer, &plain_row(30_000)).unwrap();
+    for wrong in [plain_row(29_999), plain_row(3)] {
+        assert!(matches!(
+            push(&mut writer, &wrong),
+            Err(Error::Invalid { .. })
+        ));
+    }
+    let empty = SegmentWriter::new(Vec::new(), options).unwrap().finish();
+    assert!(matches!(empty, Err(Error::Invalid { .. })));
+}
+
+#[test]
+fn a_huge_message_reads_back_and_a_block_has_an_end() {
+    let huge = Row {
+        message: "x".repeat(16 << 20),
+        ..plain_row(1)
+    };
+    let options = SegmentOptions {
+        path: "memory".into(),
+        zstd_level: 1,
+        attribute_columns: Vec::new(),
+    };
+    let mut writer = SegmentWriter::new(Vec::new(), options).unwrap();
+    assert!(writer.has_room_for(1 << 30), "a row alone always fits");
+    push(&mut writer, &huge).unwrap();
+    assert!(writer.has_room_for(200 << 20));
+    assert!(!writer.has_room_for(250 << 20));
+    let segment = open(writer.finish().unwrap().out).unwrap();
+    assert_eq!(read_rows(&segment).unwrap(), [huge]);
+}
+
+#[test]
+fn ever_new_keys_go_to_the_rest() {
+    let rows: Vec<Row> = (0..BLOCK_ROWS + 10)
+        .map(|n| Row {
+            attributes: (0..100)
+                .map(|of| (format!("key{}", n * 100 + of), String::new()))
+                .collect(),
+            ..plain_row(n)
+        })
+        .collect();
+    let segment = open(write(&rows, &["status"]).out).unwrap();
+    assert_eq!(
+        segment.layout().unwrap().shapes.len(),
+        2,
+        "none, and a hundred of the rest"
+    );
+    assert_eq!(read_rows(&segment).unwrap(), rows);
+}
+
+#[test]
+fn orders_without_end_are_kept_in_the_rest() {
+    let names: Vec<String> = (0..12).map(|n| format!("k{n}")).collect();
+    let rows: Vec<Row> = (0..3 * BLOCK_ROWS)
+        .map(|n| {
+            // Another order of the keys in each row.
+            let mut left = names.clone();
+            let mut code = u64::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut attributes = Vec::new();
+            while !left.is_empty() {
+                let at = usize::try_from(code % left.len() as u64).unwrap();
+                code /= left.len() as u64;
+                attributes.push((left.remove(at), n.to_string()));
+            }
+            Row {
+                attributes,
+                ..plain_row(n)
+            }
+        })
+        .collect();
+    let columns: Vec<&str> = names.iter().map(String::as_str).collect();
+    let segment = open(write(&rows, &columns).out).unwrap();
+    let n_shapes = segment.layout().unwrap().shapes.len();
+    assert!(n_shapes < rows.len() / 2, "{n_shapes}");
+    assert_eq!(read_rows(&segment).unwrap(), rows);
+    segment.verify().unwrap();
+}
+
+#[test]
+fn a_hundred_thousand_streams_fit_an_index() {
+    let rows: Vec<Row> = (0..100_000)
+        .map(|n| Row {
+            stream: stream(&format!("{n:06}"), n % 2),
+            ..plain_row(n)
+        })
+        .collect();
+    let finished = write(&rows, &[]);
+    let segment = open(finished.out).unwrap();
+    let index = segment.index().unwrap();
+    assert_eq!(index.streams().len(), 100_000);
+    assert_eq!(*index, *finished.index);
+}
+
+#[test]
+fn columns_asked_for_are_the_only_ones_read() {
+    #[derive(Debug)]
+    struct Counted(InMemory, std::sync::Mutex<Vec<u64>>);
+
+    impl ReadAt for Counted {
+        fn place(&self) -> String {
+            self.0.place()
+        }
+
+        fn len_bytes(&self) -> u64 {
+            self.0.len_bytes()
+        }
+
+        fn read(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, Error> {
+            let n_bytes = ranges.iter().map(|range| range.end - range.start).sum();
+            self.1.lock().unwrap().push(n_bytes);
+            self.0.read(ranges)
+        }
+    }
+
+    let rows: Vec<Row> = (0..3 * BLOCK_ROWS).map(plain_row).collect();
+    let finished = write(&rows, &["status"]);
+    let file = Arc::new(Counted(InMemory(finished.out.into()), Default::default()));
+    let cache = Arc::new(BlockCache::new(16 << 20));
+    let segment = Segment::new(Arc::<Counted>::clone(&file), finished.extent, cache);
+    assert!(file.1.lock().unwrap().is_empty(), "nothing is read yet");
+    segment.index().unwrap();
+    segment.block(1, &Columns::default()).unwrap();
+    file.1.lock().unwrap().clear();
+    let message = Columns {
+        message: true,
+        ..Columns::default()
+    };
+    for _ in 0..2 {
+        let block = segment.block(1, &message).unwrap();
+        assert_eq!(
+            block.messages.unwrap().value(5),
+            rows[BLOCK_ROWS as usize + 5].message
+        );
+        assert!(block.attributes.is_none());
+        let keys = Columns {
+            attributes: AttributeColumns::Some(keys(&["status"])),
+            ..Columns::default()
+        };
+        let block = segment.block(1, &keys).unwrap();
+        let found = block.attributes.unwrap();
+        assert_eq!(
+            found.get(5, "status"),
+            Some(rows[BLOCK_ROWS as usize + 5].attributes[0].1.as_str())
+        );
+    }
+    let layout = segment.layout().unwrap();
+    let page = |column: usize| u64::from(layout.chunks[0][column].pages[1].len_bytes);
+    assert_eq!(*file.1.lock().unwrap(), [page(MESSAGE), page(N_PLAIN)]);
+}
+
+#[test]
+fn a_small_cache_answers_the_same() {
+    let rows: Vec<Row> = (0..3 * BLOCK_ROWS).map(plain_row).collect();
+    let file = write(&rows, &["status"]).out;
+    for max_bytes in [0, 1_000, 300_000] {
+        let cache = Arc::new(BlockCache::new(max_bytes));
+        let file = Arc::new(InMemory(file.clone().into()));
+        let segment = Segment::open(file, Arc::clone(&cache)).unwrap();
+        assert_eq!(read_rows(&segment).unwrap(), rows);
+        let probe = Probe::Token(word_hash("nowhere"));
+        segment.may_hold(&probe).unwrap();
+        assert!(cache.n_bytes() <= max_bytes);
+        drop(segment);
+        assert_eq!(cache.n_bytes(), 0, "what a segment cached goes with it");
     }
 }

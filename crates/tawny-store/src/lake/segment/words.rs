@@ -1,31 +1,54 @@
 //! The tokens of a block of rows: what its filter is built over.
 
-use tawny_query::{fold, strip_ansi, tokens};
+use tawny_query::{fold, is_word_char, strip_ansi, tokens};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::super::probe::{key_hash, pair_hash, word_hash};
+use super::super::probe::{Probe, key_hash, pair_hash, word_hash};
 
 /// Distinct tokens of one block, past which it gets no filter: 32 MiB of hashes.
 const MAX_TOKENS: usize = 4 << 20;
 
-/// Distinct hashes, collected row by row.
-#[derive(Debug)]
-pub(super) struct Tokens {
-    /// Open addressing, zero for an empty place; a power of two, at most half full.
-    table: Vec<u64>,
-    distinct: Vec<u64>,
-    has_zero: bool,
-    folded: Vec<u8>,
+/// Keeps parts of words apart from the tokens of `probe`. Part of the format.
+const PART_SEED: u64 = 0xd1b5_4a32_d192_ed03;
+
+/// Bytes of the parts of words that filters hold.
+const PART_BYTES: usize = 3;
+
+/// Hashes of all parts of a folded word (of its UTF-8) that have no digit in them: the parts of ids and numbers are
+/// nearly all there are, so that a filter of them would be large and refute nothing.
+fn parts(word: &[u8]) -> impl Iterator<Item = u64> {
+    word.windows(PART_BYTES)
+        .filter(|part| !part.iter().any(u8::is_ascii_digit))
+        .map(|part| xxh3_64_with_seed(part, PART_SEED))
 }
 
-impl Default for Tokens {
-    fn default() -> Self {
-        Self {
-            table: vec![0; 1 << 12],
-            distinct: Vec::new(),
-            has_zero: false,
-            folded: Vec::new(),
+/// The probe with each [`Probe::Part`] said in tokens: words that stand in it whole, and parts of its words.
+pub(super) fn in_tokens(probe: &Probe) -> Probe {
+    match probe {
+        Probe::Part(text) => {
+            let pieces: Vec<&str> = text.split(|c| !is_word_char(c)).collect();
+            let last = pieces.len() - 1;
+            Probe::all(pieces.iter().enumerate().flat_map(|(idx, piece)| {
+                // The first may go on to the left and the last to the right of the text.
+                let is_whole = idx > 0 && idx < last && !piece.is_empty();
+                let word = is_whole.then(|| word_hash(piece));
+                let parts = parts(piece.as_bytes());
+                word.into_iter().chain(parts).map(Probe::Token)
+            }))
         }
+        Probe::All(inner) => Probe::all(inner.iter().map(in_tokens)),
+        Probe::Either(inner) => Probe::either(inner.iter().map(in_tokens)),
+        Probe::Any | Probe::Never | Probe::Token(_) => probe.clone(),
     }
+}
+
+/// The tokens of a block, collected row by row.
+#[derive(Debug, Default)]
+pub(super) struct Tokens {
+    /// Hashes of words alone: one that is new here is a new word, whatever else hashes alike.
+    words: Set,
+    others: Set,
+    folded: String,
 }
 
 /// A letter or digit of ASCII, or `_`: [`tawny_query::is_word_char`] for bytes.
@@ -45,58 +68,124 @@ impl Tokens {
         let text = strip_ansi(message);
         if !text.is_ascii() {
             for token in tokens(&text) {
-                self.insert(word_hash(&fold(token)));
+                self.word(&fold(token));
             }
             return;
         }
         let mut folded = std::mem::take(&mut self.folded);
         folded.clear();
-        folded.extend_from_slice(text.as_bytes());
+        folded.push_str(&text);
         folded.make_ascii_lowercase();
         let is_word = |byte: &u8| IS_WORD_BYTE[usize::from(*byte)];
-        let mut rest = folded.as_slice();
-        while let Some(start) = rest.iter().position(is_word) {
-            rest = &rest[start..];
-            let end = rest
-                .iter()
-                .position(|byte| !is_word(byte))
-                .unwrap_or(rest.len());
-            self.insert(hash_of_ascii(&rest[..end]));
-            rest = &rest[end..];
+        let bytes = folded.as_bytes();
+        let mut end = 0;
+        while let Some(gap) = bytes[end..].iter().position(is_word) {
+            let start = end + gap;
+            let len_bytes = bytes[start..].iter().position(|byte| !is_word(byte));
+            end = len_bytes.map_or(bytes.len(), |len_bytes| start + len_bytes);
+            self.word(folded.get(start..end).expect("all of it is ASCII"));
         }
         self.folded = folded;
     }
 
     pub(super) fn attribute(&mut self, key: &str, value: &str) {
-        self.insert(key_hash(key));
-        self.insert(pair_hash(key, &fold(value)));
+        self.others.insert(key_hash(key));
+        let is_folded = |byte: u8| byte.is_ascii() && !byte.is_ascii_uppercase();
+        let hash = if value.bytes().all(is_folded) {
+            pair_hash(key, value)
+        } else {
+            pair_hash(key, &fold(value))
+        };
+        self.others.insert(hash);
     }
 
-    fn insert(&mut self, hash: u64) {
+    /// A folded word of a message.
+    fn word(&mut self, folded: &str) {
+        // Only a word that is new has parts that may be.
+        if self.words.insert(word_hash(folded)) {
+            for part in parts(folded.as_bytes()) {
+                self.others.insert(part);
+            }
+        }
+    }
+
+    /// Each token once; `None` when there were too many to tell.
+    pub(super) fn distinct(&mut self) -> Option<&[u64]> {
+        let words = self.words.all()?;
+        for word in words {
+            self.others.insert(*word);
+        }
+        self.others.all()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.words.clear();
+        self.others.clear();
+    }
+}
+
+/// Distinct hashes.
+#[derive(Debug)]
+struct Set {
+    /// Open addressing, zero for an empty place; a power of two, at most half full.
+    table: Vec<u64>,
+    distinct: Vec<u64>,
+    has_zero: bool,
+    /// Hashes that are in the table, at their low bits: most words come again soon, and this fits the nearest cache.
+    recent: Vec<u64>,
+}
+
+/// Hashes remembered as recent: 16 KiB.
+const N_RECENT: usize = 1 << 11;
+
+impl Default for Set {
+    fn default() -> Self {
+        Self {
+            table: vec![0; 1 << 12],
+            distinct: Vec::new(),
+            has_zero: false,
+            recent: vec![0; N_RECENT],
+        }
+    }
+}
+
+impl Set {
+    /// Whether the hash was new.
+    fn insert(&mut self, hash: u64) -> bool {
         if hash == 0 {
             if !self.has_zero {
                 self.has_zero = true;
                 self.distinct.push(0);
+                return true;
             }
-            return;
+            return false;
+        }
+        let recent = &mut self.recent[place(hash, N_RECENT - 1)];
+        if *recent == hash {
+            return false;
         }
         let mask = self.table.len() - 1;
         let mut at = place(hash, mask);
         loop {
             match self.table[at] {
                 0 => break,
-                found if found == hash => return,
+                found if found == hash => {
+                    *recent = hash;
+                    return false;
+                }
                 _ => at = (at + 1) & mask,
             }
         }
         if self.distinct.len() > MAX_TOKENS {
-            return;
+            return false;
         }
+        *recent = hash;
         self.table[at] = hash;
         self.distinct.push(hash);
         if self.distinct.len() * 2 > self.table.len() {
             self.grow();
         }
+        true
     }
 
     fn grow(&mut self) {
@@ -112,18 +201,19 @@ impl Tokens {
         }
     }
 
-    /// Each once; `None` when there were too many to tell.
-    pub(super) fn distinct(&self) -> Option<&[u64]> {
+    /// `None` when there were too many to tell.
+    fn all(&self) -> Option<&[u64]> {
         (self.distinct.len() <= MAX_TOKENS).then_some(&self.distinct)
     }
 
-    pub(super) fn clear(&mut self) {
+    fn clear(&mut self) {
         // A table that one odd block made large is not kept.
         if self.table.len() > 1 << 17 {
             *self = Self::default();
             return;
         }
         self.table.fill(0);
+        self.recent.fill(0);
         self.distinct.clear();
         self.has_zero = false;
     }
@@ -135,11 +225,6 @@ impl Tokens {
 )]
 fn place(hash: u64, mask: usize) -> usize {
     hash as usize & mask
-}
-
-/// [`word_hash`] of folded ASCII.
-fn hash_of_ascii(word: &[u8]) -> u64 {
-    word_hash(std::str::from_utf8(word).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -157,11 +242,32 @@ mod tests {
             let mut by_definition = BTreeSet::new();
             for message in &messages {
                 collected.message(message);
-                by_definition.extend(tawny_query::index_text(message).split(' ').filter(|word| !word.is_empty()).map(word_hash));
+                for word in tawny_query::index_text(message).split_whitespace() {
+                    by_definition.insert(word_hash(word));
+                    by_definition.extend(parts(word.as_bytes()));
+                }
             }
             let found = collected.distinct().unwrap();
             prop_assert_eq!(found.len(), by_definition.len());
             prop_assert!(found.iter().all(|hash| by_definition.contains(hash)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_part_stands_in_a_message_is_not_denied(message in "([ aAbBxyz_.é9-]|É|ß|\u{212a}|—){0,40}", from in 0usize..20, n in 0usize..20) {
+            let mut collected = Tokens::default();
+            collected.message(&message);
+            let text: String = fold(&message).chars().skip(from).take(n).collect();
+            let found = collected.distinct().unwrap();
+            fn holds(probe: &Probe, found: &[u64]) -> bool {
+                match probe {
+                    Probe::Token(hash) => found.contains(hash),
+                    Probe::All(inner) => inner.iter().all(|inner| holds(inner, found)),
+                    other => *other == Probe::Any,
+                }
+            }
+            prop_assert!(holds(&in_tokens(&Probe::Part(text)), found));
         }
     }
 
@@ -172,9 +278,10 @@ mod tests {
             for n in 0..100_000 {
                 tokens.message(&format!("word{n} word{n} same"));
             }
-            tokens.insert(0);
-            tokens.insert(0);
-            assert_eq!(tokens.distinct().unwrap().len(), 100_002, "{round}");
+            tokens.others.insert(0);
+            tokens.others.insert(0);
+            // Zero, `same`, its parts and those of `word`.
+            assert_eq!(tokens.distinct().unwrap().len(), 100_006, "{round}");
             tokens.clear();
             assert_eq!(tokens.distinct().unwrap().len(), 0);
         }

@@ -2,51 +2,44 @@
 
 use std::{
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use bytes::Bytes;
 use parquet::{
     arrow::ArrowSchemaConverter,
-    basic::{BoundaryOrder, Compression, Encoding, Type, ZstdLevel},
+    basic::{Compression, Encoding, ZstdLevel},
     column::writer::ColumnCloseResult,
-    data_type::ByteArray,
     errors::ParquetError,
     file::{
-        metadata::{ColumnChunkMetaData, ColumnIndexBuilder, KeyValue, OffsetIndexBuilder},
+        metadata::{ColumnChunkMetaData, KeyValue, OffsetIndexBuilder},
         properties::WriterProperties,
-        statistics::Statistics,
         writer::SerializedFileWriter,
     },
 };
 use tawny_model::{EntryId, Output, Severity, Stream, Timestamp};
 
 use super::{
-    ATTRIBUTE_ORDER, ATTRIBUTES, GROUP_ROWS, ID_OFFSET, MESSAGE, N_PLAIN, N_STREAM, NAMESPACE,
-    OUTPUT, SEVERITY, TIMESTAMP, TIMESTAMP_NS, WORKLOAD,
-    attributes::AttributeRows,
-    columns::{
-        ChunkBuffer, Packer, StreamColumn, Texts, identity_dictionary, page_of, put_levels,
-        set_stream,
-    },
-    encode::{self, Width},
+    ATTRIBUTE_ORDER, GROUP_ROWS, ID_OFFSET, N_PLAIN, N_STREAM, OUTPUT, SEVERITY, TIMESTAMP,
+    TIMESTAMP_NS,
+    buffer::BlockRows,
+    columns::{ChunkBuffer, Packer, page_of},
     fuse,
     index::{
         Chunk, FOOTER_KEY, Kind, Layout, Root, RootPlace, Section, VERSION, encode_filters,
         encode_streams,
     },
-    schema, thrift,
-    words::Tokens,
+    rows::Rows,
+    schema,
 };
 use crate::{
     Error,
-    lake::run::{BLOCK_ROWS, Cell, Extent, RunIndex, RunStream},
+    lake::run::{BLOCK_ROWS, Extent, RunIndex},
 };
 
 /// Text of one block, messages and attributes: what a writer and a reader must be able to hold.
 const MAX_BLOCK_BYTES: usize = 256 << 20;
-const MAX_BLOCK_ROWS: usize = BLOCK_ROWS as usize;
 
 #[derive(Debug, Clone)]
 pub(crate) struct SegmentOptions {
@@ -97,43 +90,6 @@ pub(crate) struct SegmentWriter<W: Write + Send> {
     sections: Vec<Section>,
     filter_scratch: fuse::Scratch,
     rows: Rows,
-}
-
-/// The block in hand.
-#[derive(Debug)]
-struct BlockRows {
-    n_rows: u32,
-    text_bytes: usize,
-    stream_columns: [StreamColumn; N_STREAM],
-    /// Rows the stream columns know of.
-    n_described: u32,
-    micros: Vec<i64>,
-    nanos: Vec<u32>,
-    id_offsets: Vec<i64>,
-    severities: Vec<u32>,
-    outputs: Vec<u32>,
-    messages: Texts,
-    attributes: AttributeRows,
-    tokens: Tokens,
-    /// Least and greatest time and severity of each block of the row group.
-    bounds: Vec<Bounds>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Bounds {
-    micros: (i64, i64),
-    severity: (u32, u32),
-}
-
-/// What the index says of the rows so far.
-#[derive(Debug, Default)]
-struct Rows {
-    streams: Vec<RunStream>,
-    cells: Vec<Cell>,
-    n_rows: u32,
-    extent: Option<Extent>,
-    /// Microsecond and id of the last row.
-    last: (i64, i64),
 }
 
 impl<W: Write + Send> SegmentWriter<W> {
@@ -232,12 +188,11 @@ impl<W: Write + Send> SegmentWriter<W> {
     /// # Errors
     /// `Reject` when no row was pushed, `Retry` when the output fails.
     pub(crate) fn finish(mut self) -> Result<Finished<W>, Error> {
-        let Some(extent) = self.rows.extent else {
-            return Err(invalid("a segment without rows"));
-        };
         self.end_block()?;
         self.end_row_group()?;
-        let index = RunIndex::new(self.rows.streams, self.rows.cells);
+        let (Some(extent), index) = self.rows.finish() else {
+            return Err(invalid("a segment without rows"));
+        };
         let layout = Layout {
             attribute_columns: self.attribute_columns,
             shapes: self.block.attributes.shapes().to_vec(),
@@ -383,7 +338,7 @@ impl<W: Write + Send> SegmentWriter<W> {
         self.filters.clear();
         self.row_groups.push(self.group_rows);
         self.group_rows = 0;
-        self.block.bounds.clear();
+        self.block.end_row_group();
         // The next row group has dictionaries of its own.
         if let Some(entry) = self.rows.streams.last() {
             self.block.begin_stream(&entry.stream);
@@ -395,7 +350,7 @@ impl<W: Write + Send> SegmentWriter<W> {
 fn put_section<W: Write + Send>(
     file: &mut SerializedFileWriter<Counted<W>>,
     sections: &mut Vec<Section>,
-    path: &std::path::Path,
+    path: &Path,
     kind: Kind,
     row_group: u32,
     raw: Vec<u8>,
@@ -407,295 +362,6 @@ fn put_section<W: Write + Send>(
         .map_err(|error| failed(path, error.into()))?;
     sections.push(section);
     Ok(())
-}
-
-impl Rows {
-    /// Takes a row into the index; whether it begins a stream.
-    fn push(
-        &mut self,
-        stream: &Arc<Stream>,
-        timestamp: Timestamp,
-        id: EntryId,
-        severity: Severity,
-    ) -> Result<bool, Error> {
-        let micros = timestamp.as_micros();
-        let now = (micros, id.0);
-        let is_new = match self.streams.last() {
-            None => true,
-            Some(last) if Arc::ptr_eq(&last.stream, stream) || last.stream.id == stream.id => {
-                if now < self.last {
-                    return Err(invalid(
-                        "rows of a stream are not in the order of time and id",
-                    ));
-                }
-                false
-            }
-            Some(last) if last.stream.id < stream.id => true,
-            Some(_) => return Err(invalid("streams are not in the order of their identity")),
-        };
-        self.last = now;
-        let row = self.n_rows;
-        self.n_rows += 1;
-        let minute = i32::try_from(micros.div_euclid(60_000_000)).expect("63 bits of ns");
-        let n_cells = u32::try_from(self.cells.len()).expect("no more cells than rows");
-        if is_new {
-            self.streams.push(RunStream {
-                stream: Arc::clone(stream),
-                rows: row..row,
-                cells: n_cells..n_cells,
-                first: timestamp,
-                last: timestamp,
-                counts: Default::default(),
-            });
-        }
-        let entry = self
-            .streams
-            .last_mut()
-            .expect("one was there or was pushed");
-        entry.rows.end = row + 1;
-        entry.first = entry.first.min(timestamp);
-        entry.last = entry.last.max(timestamp);
-        entry.counts[usize::from(severity.number())] += 1;
-        let is_new_cell = self.cells.last().is_none_or(|cell| cell.minute != minute);
-        if is_new || is_new_cell {
-            self.cells.push(Cell {
-                minute,
-                first_row: row,
-                counts: Default::default(),
-            });
-            entry.cells.end += 1;
-        }
-        let cell = self.cells.last_mut().expect("one was there or was pushed");
-        cell.counts[usize::from(severity.number())] += 1;
-        let extent = self.extent.get_or_insert(Extent {
-            n_rows: 0,
-            first: timestamp,
-            last: timestamp,
-            min_id: id,
-            max_id: id,
-        });
-        extent.n_rows += 1;
-        extent.first = extent.first.min(timestamp);
-        extent.last = extent.last.max(timestamp);
-        extent.min_id = extent.min_id.min(id);
-        extent.max_id = extent.max_id.max(id);
-        Ok(is_new)
-    }
-}
-
-impl BlockRows {
-    fn new(attribute_columns: &[String]) -> Self {
-        Self {
-            n_rows: 0,
-            text_bytes: 0,
-            stream_columns: Default::default(),
-            n_described: 0,
-            micros: Vec::with_capacity(MAX_BLOCK_ROWS),
-            nanos: Vec::with_capacity(MAX_BLOCK_ROWS),
-            id_offsets: Vec::with_capacity(MAX_BLOCK_ROWS),
-            severities: Vec::with_capacity(MAX_BLOCK_ROWS),
-            outputs: Vec::with_capacity(MAX_BLOCK_ROWS),
-            messages: Texts::default(),
-            attributes: AttributeRows::new(attribute_columns),
-            tokens: Tokens::default(),
-            bounds: Vec::new(),
-        }
-    }
-
-    fn push<'a, A>(&mut self, id_offset: i32, text_bytes: usize, row: SegmentRow<'a, A>)
-    where
-        A: Iterator<Item = (&'a str, &'a str)> + Clone,
-    {
-        self.micros.push(row.timestamp.as_micros());
-        let nanos = row.timestamp.as_nanos().rem_euclid(1_000);
-        self.nanos.push(u32::try_from(nanos).expect("below 1,000"));
-        self.id_offsets.push(i64::from(id_offset));
-        self.severities.push(u32::from(row.severity.number()));
-        self.outputs.push(row.output as u32);
-        self.messages.push(row.message);
-        self.tokens.message(row.message);
-        for (key, value) in row.attributes.clone() {
-            self.tokens.attribute(key, value);
-        }
-        self.attributes.push(self.n_rows, row.attributes);
-        self.n_rows += 1;
-        self.text_bytes += text_bytes;
-    }
-
-    fn begin_stream(&mut self, stream: &Stream) {
-        self.describe_rows();
-        set_stream(&mut self.stream_columns, stream);
-    }
-
-    /// Rows not yet described are of the stream in hand.
-    fn describe_rows(&mut self) {
-        let n_rows = (self.n_rows - self.n_described) as usize;
-        if n_rows > 0 {
-            for column in &mut self.stream_columns {
-                column.rows(n_rows);
-            }
-        }
-        self.n_described = self.n_rows;
-    }
-
-    /// One page a column.
-    fn encode(&mut self, packer: &mut Packer, chunks: &mut [ChunkBuffer]) -> io::Result<()> {
-        let n_rows = self.n_rows as usize;
-        self.describe_rows();
-        for (idx, column) in self.stream_columns.iter_mut().enumerate() {
-            column.encode(&mut packer.raw, idx == WORKLOAD);
-            packer.page(&mut chunks[idx], thrift::RLE_DICTIONARY, n_rows)?;
-        }
-        encode::delta_binary_packed(&mut packer.raw, Width::Int64, &self.micros);
-        packer.page(&mut chunks[TIMESTAMP], thrift::DELTA_BINARY_PACKED, n_rows)?;
-        for (column, max, values) in [
-            (TIMESTAMP_NS, 999, &self.nanos),
-            (SEVERITY, MAX_SEVERITY, &self.severities),
-            (OUTPUT, 1, &self.outputs),
-        ] {
-            let runs = encode::runs(values.iter().copied());
-            encode::codes(&mut packer.raw, encode::width_of(max), &runs);
-            packer.page(&mut chunks[column], thrift::RLE_DICTIONARY, n_rows)?;
-        }
-        encode::delta_binary_packed(&mut packer.raw, Width::Int32, &self.id_offsets);
-        packer.page(&mut chunks[ID_OFFSET], thrift::DELTA_BINARY_PACKED, n_rows)?;
-        self.messages.encode(&mut packer.raw);
-        packer.page(
-            &mut chunks[MESSAGE],
-            thrift::DELTA_LENGTH_BYTE_ARRAY,
-            n_rows,
-        )?;
-        let attributes = &mut self.attributes;
-        attributes.rest.encode(&mut packer.raw, n_rows);
-        packer.page(
-            &mut chunks[ATTRIBUTES],
-            thrift::DELTA_LENGTH_BYTE_ARRAY,
-            n_rows,
-        )?;
-        put_levels(&mut packer.raw, &attributes.ordered_rows, n_rows);
-        encode::delta_binary_packed(&mut packer.raw, Width::Int32, &attributes.orders);
-        packer.page(
-            &mut chunks[ATTRIBUTE_ORDER],
-            thrift::DELTA_BINARY_PACKED,
-            n_rows,
-        )?;
-        for (column, chunk) in attributes.columns.iter_mut().zip(&mut chunks[N_PLAIN..]) {
-            column.encode(&mut packer.raw, n_rows);
-            packer.page(chunk, thrift::DELTA_LENGTH_BYTE_ARRAY, n_rows)?;
-        }
-        self.bounds.push(Bounds {
-            micros: bounds(&self.micros),
-            severity: bounds(&self.severities),
-        });
-        Ok(())
-    }
-
-    fn clear(&mut self) {
-        self.n_rows = 0;
-        self.n_described = 0;
-        self.text_bytes = 0;
-        self.micros.clear();
-        self.nanos.clear();
-        self.id_offsets.clear();
-        self.severities.clear();
-        self.outputs.clear();
-        self.attributes.ordered_rows.clear();
-        self.attributes.orders.clear();
-        self.tokens.clear();
-    }
-
-    /// Values of a column's dictionary, as `PLAIN` writes them, and how many.
-    fn dictionary(&mut self, column: usize) -> Option<(Vec<u8>, usize)> {
-        let identity = |n_values| Some((identity_dictionary(n_values), usize::from(n_values)));
-        match column {
-            TIMESTAMP_NS => identity(1_000),
-            SEVERITY => identity(7),
-            OUTPUT => identity(2),
-            _ => self
-                .stream_columns
-                .get_mut(column)
-                .map(StreamColumn::take_dictionary),
-        }
-    }
-
-    /// Bounds that let other readers skip a row group.
-    fn statistics(&self, column: usize) -> Option<Statistics> {
-        match column {
-            TIMESTAMP => {
-                let (min, max) = join(self.bounds.iter().map(|bounds| bounds.micros))?;
-                Some(Statistics::int64(
-                    Some(min),
-                    Some(max),
-                    None,
-                    Some(0),
-                    false,
-                ))
-            }
-            SEVERITY => {
-                let (min, max) = join(self.bounds.iter().map(|bounds| bounds.severity))?;
-                let (min, max) = (i32::try_from(min).ok()?, i32::try_from(max).ok()?);
-                Some(Statistics::int32(
-                    Some(min),
-                    Some(max),
-                    None,
-                    Some(0),
-                    false,
-                ))
-            }
-            NAMESPACE => {
-                let (min, max) = self.stream_columns[NAMESPACE].bounds()?;
-                let value = |bytes: &[u8]| Some(ByteArray::from(bytes.to_vec()));
-                Some(Statistics::byte_array(
-                    value(min),
-                    value(max),
-                    None,
-                    Some(0),
-                    false,
-                ))
-            }
-            _ => None,
-        }
-    }
-
-    /// Bounds that let other readers skip a page.
-    fn column_index(
-        &self,
-        column: usize,
-    ) -> Result<Option<parquet::file::page_index::column_index::ColumnIndexMetaData>, ParquetError>
-    {
-        let (kind, bounds): (_, Vec<(Vec<u8>, Vec<u8>)>) = match column {
-            TIMESTAMP => {
-                let plain = |value: i64| value.to_le_bytes().to_vec();
-                let bounds = self.bounds.iter().map(|bounds| bounds.micros);
-                let bounds = bounds.map(|(min, max)| (plain(min), plain(max)));
-                (Type::INT64, bounds.collect())
-            }
-            SEVERITY => {
-                let plain = |value: u32| value.to_le_bytes().to_vec();
-                let bounds = self.bounds.iter().map(|bounds| bounds.severity);
-                let bounds = bounds.map(|(min, max)| (plain(min), plain(max)));
-                (Type::INT32, bounds.collect())
-            }
-            _ => return Ok(None),
-        };
-        let mut builder = ColumnIndexBuilder::new(kind);
-        builder.set_boundary_order(BoundaryOrder::UNORDERED);
-        for (min, max) in bounds {
-            builder.append(false, min, max, 0);
-        }
-        builder.build().map(Some)
-    }
-}
-
-const MAX_SEVERITY: u32 = 6;
-
-fn bounds<T: Ord + Copy + Default>(values: &[T]) -> (T, T) {
-    let all = values.iter().copied();
-    join(all.map(|value| (value, value))).unwrap_or_default()
-}
-
-fn join<T: Ord>(bounds: impl Iterator<Item = (T, T)>) -> Option<(T, T)> {
-    bounds.reduce(|(min, max), (less, more)| (min.min(less), max.max(more)))
 }
 
 fn encoding_of(column: usize) -> Encoding {
@@ -710,13 +376,13 @@ fn signed(number: u64) -> i64 {
     i64::try_from(number).expect("sizes of a file")
 }
 
-fn invalid(reason: &str) -> Error {
+pub(super) fn invalid(reason: &str) -> Error {
     Error::Invalid {
         reason: reason.to_owned(),
     }
 }
 
-fn failed(path: &std::path::Path, error: ParquetError) -> Error {
+fn failed(path: &Path, error: ParquetError) -> Error {
     let path = path.to_owned();
     if let ParquetError::External(source) = &error
         && let Some(source) = source.downcast_ref::<io::Error>()
