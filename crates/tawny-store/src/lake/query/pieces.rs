@@ -90,33 +90,12 @@ impl RunPlan {
         }
         Ok(Some(Self {
             run_idx: u32::try_from(run_idx).expect("runs are not that many"),
+            may_hold: may_hold(&**run, &classes)?,
             run: Arc::clone(run),
             index,
             classes,
-            may_hold: Vec::new(),
             selected,
         }))
-    }
-
-    /// Asks the filters which blocks may hold matches.
-    pub(super) fn prune(&mut self) -> Result<(), Error> {
-        let mut known: Vec<(Probe, Option<Vec<bool>>)> = Vec::new();
-        let together = (self.classes.len() > MAX_PROBES)
-            .then(|| Probe::either(self.classes.iter().map(|class| class.probe.clone())));
-        for class in &self.classes {
-            let probe = together.as_ref().unwrap_or(&class.probe);
-            if !known.iter().any(|(other, _)| other == probe) {
-                let blocks = match probe {
-                    Probe::Any => None,
-                    probe => Some(self.run.may_hold(probe)?),
-                };
-                known.push((probe.clone(), blocks));
-            }
-            let found = known.iter().find(|(other, _)| other == probe);
-            self.may_hold
-                .push(found.and_then(|(_, blocks)| blocks.clone()));
-        }
-        Ok(())
     }
 
     pub(super) fn class(&self, class: u32) -> &Arc<Class> {
@@ -239,6 +218,29 @@ impl RunPlan {
     }
 }
 
+/// Asks the filters, for each class, which blocks may hold matches.
+fn may_hold(run: &dyn Run, classes: &[Arc<Class>]) -> Result<Vec<Option<Vec<bool>>>, Error> {
+    let together = (classes.len() > MAX_PROBES)
+        .then(|| Probe::either(classes.iter().map(|class| class.probe.clone())));
+    let mut known: Vec<(&Probe, Option<Vec<bool>>)> = Vec::new();
+    let mut of_classes = Vec::new();
+    for class in classes {
+        let probe = together.as_ref().unwrap_or(&class.probe);
+        let found = known.iter().find(|(other, _)| *other == probe);
+        let blocks = match (found, probe) {
+            (Some((_, blocks)), _) => blocks.clone(),
+            (None, Probe::Any) => None,
+            (None, probe) => {
+                let blocks = Some(run.may_hold(probe)?);
+                known.push((probe, blocks.clone()));
+                blocks
+            }
+        };
+        of_classes.push(blocks);
+    }
+    Ok(of_classes)
+}
+
 /// When the rows of a stream in a minute may be.
 pub(super) fn rows_of_minute(minute: i32, stream: &RunStream) -> Span {
     let minute = Span::of_minute(minute);
@@ -265,12 +267,14 @@ fn select(
             continue;
         }
         residuals.ask(&snapshot.streams.describe(&stream.stream), &mut answers);
-        let class = *known.entry(answers.clone()).or_insert_with(|| {
+        let class = known.get(&answers).copied().unwrap_or_else(|| {
             let class = residuals.class(&answers);
-            (!class.is_never()).then(|| {
+            let number = (!class.is_never()).then(|| {
                 classes.push(class);
                 u32::try_from(classes.len() - 1).expect("no more classes than streams")
-            })
+            });
+            known.insert(answers.clone(), number);
+            number
         });
         if let Some(class) = class {
             selected.push((idx, class));

@@ -300,12 +300,11 @@ impl Search<'_> {
             }
             Ok(())
         })?;
-        let mut plans: Vec<RunPlan> = plans.into_iter().flatten().collect();
+        let plans: Vec<RunPlan> = plans.into_iter().flatten().collect();
         let span = self.narrowed(&plans, span);
         let mut tasks = Vec::new();
-        for (plan_idx, plan) in plans.iter_mut().enumerate() {
+        for (plan_idx, plan) in plans.iter().enumerate() {
             self.budget.check()?;
-            plan.prune()?;
             self.add_tasks(plan_idx, plan, span, &mut tasks);
         }
         tasks.sort_unstable_by_key(|task| std::cmp::Reverse(task.best));

@@ -293,10 +293,9 @@ impl Tally<'_> {
         sink: &mut impl Sink,
     ) -> Result<(), Error> {
         let plan = RunPlan::new(run_idx, self.snapshot, &self.residuals, self.span)?;
-        let Some(mut plan) = plan else {
+        let Some(plan) = plan else {
             return Ok(());
         };
-        plan.prune()?;
         let mut tasks = Vec::new();
         let is_simple = plan.only_class().is_some_and(|class| class.is_decided());
         if is_simple && !self.needs.streams && self.needs.rows.is_none() {
