@@ -62,10 +62,14 @@ const IMPURE_STD: &[&str] = &[
 /// Heavy dependencies and the crates that may name them: what they are fenced in stays replaceable.
 const FENCED: &[(&str, &[&str])] = &[
     ("anyhow", &["tawny", "xtask"]),
+    ("arrow", &["tawny-store"]),
     // The demo answers as a Kubernetes API.
     ("axum", &["tawny-server", "tawny"]),
     ("clap", &["tawny"]),
+    ("deltalake-core", &["tawny-store"]),
     ("inotify", &["tawny-collect"]),
+    ("object_store", &["tawny-store"]),
+    ("parquet", &["tawny-store"]),
     ("rusqlite", &["tawny-store"]),
 ];
 

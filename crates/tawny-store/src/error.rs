@@ -80,4 +80,51 @@ impl Error {
             Self::Damaged { .. } => Remedy::Quarantine,
         }
     }
+
+    /// The same error for another caller that shares its fate; of a source only the text is kept.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Invalid { reason } => Self::Invalid {
+                reason: reason.clone(),
+            },
+            Self::DiskFull { path } => Self::DiskFull { path: path.clone() },
+            Self::Locked { path } => Self::Locked { path: path.clone() },
+            Self::NotAStore { path, reason } => Self::NotAStore {
+                path: path.clone(),
+                reason: reason.clone(),
+            },
+            Self::Newer {
+                path,
+                found,
+                supported,
+            } => Self::Newer {
+                path: path.clone(),
+                found: *found,
+                supported: *supported,
+            },
+            Self::ReadOnly { path, reason } => Self::ReadOnly {
+                path: path.clone(),
+                reason: reason.clone(),
+            },
+            Self::Damaged { path, reason } => Self::Damaged {
+                path: path.clone(),
+                reason: reason.clone(),
+            },
+            Self::TooExpensive { what, limit } => Self::TooExpensive {
+                what,
+                limit: limit.clone(),
+            },
+            Self::Cancelled => Self::Cancelled,
+            Self::Closed => Self::Closed,
+            Self::Io {
+                path,
+                doing,
+                source,
+            } => Self::Io {
+                path: path.clone(),
+                doing,
+                source: source.to_string().into(),
+            },
+        }
+    }
 }

@@ -4,11 +4,7 @@
 #[expect(clippy::unwrap_used, reason = "tests, though they live in the library")]
 pub mod conformance;
 pub mod error;
-#[allow(
-    dead_code,
-    reason = "the columnar store grows piece by piece; nothing opens it yet"
-)]
-mod lake;
+pub mod lake;
 pub mod limits;
 mod metrics;
 mod naming;
@@ -19,6 +15,7 @@ pub mod store;
 pub use error::Error;
 #[cfg(feature = "test-util")]
 pub use lake::wal_fuzzing;
+pub use lake::{LakeConfig, LakeStore};
 pub use sqlite::{SqliteConfig, SqliteStore};
 pub use store::{
     Bucket, Committed, Facet, FacetsRequest, Filter, Histogram, HistogramRequest, LogStore,

@@ -1,13 +1,13 @@
 //! The store and its server as tasks of this process: what `server` and `up` have in common.
 
-use std::{convert::Infallible, io, net::IpAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, fs, io, net::IpAddr, sync::Arc, time::Duration};
 
 use tawny_runtime::{
     CancellationToken, OnExit, Outcome as Stopped, Registry, SharedClock, Stage, StopSignals,
     Supervisor,
 };
 use tawny_server::{Limits, Listeners, Readiness, Server};
-use tawny_store::{LogStore, Retention, SqliteConfig, SqliteStore};
+use tawny_store::{LakeConfig, LakeStore, LogStore, Retention, SqliteConfig, SqliteStore};
 use tokio::{net::TcpListener, time::Instant};
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     config::{
         flags::Group,
         keys::{Config, LimitsConfig, StoreConfig},
-        value::{ALL_ADDRESSES, Listen},
+        value::{ALL_ADDRESSES, Engine, Listen},
     },
 };
 
@@ -34,8 +34,35 @@ pub(crate) async fn open_store(
     clock: SharedClock,
     registry: &mut Registry,
 ) -> Result<Arc<dyn LogStore>, Failure> {
-    let store = SqliteStore::open(SqliteConfig::new(&config.path), clock, registry).await?;
-    Ok(Arc::new(store))
+    Ok(match engine(config) {
+        Engine::Sqlite => {
+            let config = SqliteConfig::new(&config.path);
+            Arc::new(SqliteStore::open(config, clock, registry).await?)
+        }
+        Engine::Lake => {
+            let config = LakeConfig {
+                memory: config.memory,
+                cache: config.memory,
+                ..LakeConfig::new(&config.path)
+            };
+            Arc::new(LakeStore::open(config, clock, registry).await?)
+        }
+    })
+}
+
+/// The engine of the store that is there, or is to be made.
+pub(crate) fn engine(config: &StoreConfig) -> Engine {
+    config.engine.set().unwrap_or_else(|| {
+        let is_file = match fs::metadata(&config.path) {
+            Ok(metadata) => metadata.is_file(),
+            Err(_) => config.path.extension().is_some_and(|ext| ext == "db"),
+        };
+        if is_file {
+            Engine::Sqlite
+        } else {
+            Engine::Lake
+        }
+    })
 }
 
 /// Binds the listeners that are configured and says where they listen.
@@ -151,6 +178,8 @@ pub(crate) fn spawn_upkeep(
 fn retention(config: &StoreConfig) -> Retention {
     let StoreConfig {
         path: _,
+        engine: _,
+        memory: _,
         retention_age,
         retention_size,
     } = config;

@@ -1,15 +1,575 @@
 //! The columnar store: a write-ahead log and rows in memory in front of sorted Parquet segments in a Delta table.
+//!
+//! ```text
+//! write → admit → log (fsync) → rows in memory → segment → commit in the Delta log → merged segments
+//!                        ack ↑ visible            └ flusher thread ┘   └ maintainer thread ┘
+//! ```
+//! An answered write is in the log or in a committed segment, and is seen by every later read. What is in segments is
+//! named by the number of its last record (`applied`), which each commit carries; at start the records after it are
+//! read again.
 
-mod ids;
+#[allow(
+    dead_code,
+    reason = "what a bucket and the commands over a stored table will ask of it"
+)]
 mod catalog;
+mod compact;
+#[allow(dead_code, reason = "buckets are not offered as a setting yet")]
 mod files;
+mod flush;
+mod flusher;
+mod ids;
+mod maintain;
+mod merge;
 mod probe;
 mod query;
 mod read_at;
+mod recover;
 mod rows;
 mod run;
+#[allow(
+    dead_code,
+    reason = "verifying and inspecting are not offered as commands yet"
+)]
+mod segment;
+mod state;
 mod streams;
+mod table;
+mod transaction;
 mod wal;
+mod writer;
+
+use std::{
+    fmt, fs,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        mpsc as std_mpsc,
+    },
+    thread,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use prometheus_client::registry::Registry as MetricsRegistry;
+use tawny_model::{Batch, ByteSize, EntryId, LogEntry, StreamEnd, StreamId, Timestamp, WriterId};
+use tawny_runtime::SharedClock;
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, broadcast, mpsc, oneshot},
+    task,
+    time::Instant,
+};
+
+use self::{
+    catalog::Catalog,
+    files::Storage,
+    flusher::Flusher,
+    maintain::{Job, Maintainer},
+    query::{Budget, Snapshot},
+    segment::BlockCache,
+    state::State,
+    streams::Registry,
+    table::Table,
+    wal::Wal,
+    writer::{Command, Input, Stored, Writer},
+};
+use crate::{
+    Committed, Error, Facet, FacetsRequest, Filter, Histogram, HistogramRequest, LogStore,
+    Retention, SearchPage, SearchRequest, StoreStats, Written, limits,
+    metrics::{Metrics, QueryKind, QueryLabel},
+    ownership::Ownership,
+};
+
+/// How a [`LakeStore`] is opened.
+#[derive(Debug, Clone)]
+pub struct LakeConfig {
+    /// The directory; made where missing. The table is in `logs`, the log in `wal`.
+    pub path: PathBuf,
+    /// Memory for rows that are in no segment yet, in text and tables: half of it gathers while the other half is
+    /// written. A write waits when it is used up.
+    pub memory: ByteSize,
+    /// Rows stay in memory no longer than this before they become a segment. Short: many small segments.
+    pub flush_age: Duration,
+    /// Decoded blocks and indexes of segments that are kept for the next query.
+    pub cache: ByteSize,
+    /// Queries that run at once.
+    pub n_readers: usize,
+    /// Threads one query may use.
+    pub query_threads: usize,
+    /// Most memory of one query; one that needs more is refused.
+    pub query_memory: ByteSize,
+    /// Longest time of one query.
+    pub query_time: Duration,
+    /// How long the end of a stream without entries is kept after its last write.
+    pub keep_ends: Duration,
+    /// How long the file of a segment stays after another took its place, for readers from outside.
+    pub grace: Duration,
+}
+
+impl LakeConfig {
+    /// The usual settings for this directory.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            memory: ByteSize::mib(96),
+            flush_age: Duration::from_secs(300),
+            cache: ByteSize::mib(128),
+            n_readers: 4,
+            query_threads: 2,
+            query_memory: ByteSize::mib(256),
+            query_time: Duration::from_secs(60),
+            keep_ends: Duration::from_secs(30 * 24 * 3_600),
+            grace: Duration::from_secs(600),
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        usize::try_from(self.memory.as_bytes()).unwrap_or(usize::MAX)
+    }
+
+    fn flush_bytes(&self) -> usize {
+        self.memory_bytes() / 2
+    }
+}
+
+/// Calls that wait for the writer. A caller waits for a place, so memory is bounded by 64 requests of the size the
+/// server admits (4 MiB each: 256 MiB at worst, and only while the disk is stuck).
+const WRITE_QUEUE: usize = 64;
+
+/// Records a slow subscriber may fall behind: 32 × 4 MiB of text = 128 MiB at worst.
+const COMMITTED_QUEUE: usize = 32;
+
+/// Jobs for the maintainer that may wait; further callers wait to be queued.
+const JOB_QUEUE: usize = 16;
+
+/// The columnar engine. Dropping it waits for the record and the segment at hand and frees the directory.
+pub struct LakeStore {
+    shared: Arc<Shared>,
+    /// `None` only while being dropped.
+    commands_tx: Option<mpsc::Sender<Command>>,
+    maintenance_tx: Option<std_mpsc::SyncSender<Job>>,
+    threads: Vec<thread::JoinHandle<()>>,
+    readers: Arc<Semaphore>,
+    /// Declared last: freed only when every thread has ended.
+    _ownership: Ownership,
+}
+
+/// What the threads of a store have in common.
+struct Shared {
+    config: LakeConfig,
+    clock: SharedClock,
+    state: State,
+    table: Table,
+    committed_tx: broadcast::Sender<Arc<Committed>>,
+    metrics: Metrics,
+    wal_bytes: AtomicU64,
+    n_streams: AtomicU64,
+    is_stopping: AtomicBool,
+}
+
+impl fmt::Debug for LakeStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LakeStore")
+            .field("path", &self.shared.config.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Whether a segment has the entry, or the rows in memory.
+    fn contains(
+        &self,
+        stream: &StreamId,
+        timestamp: Timestamp,
+        message: &str,
+    ) -> Result<bool, Error> {
+        query::contains(&self.state.snapshot(), stream, timestamp, message)
+    }
+
+    /// The highest id that the stream has in this microsecond in segments.
+    fn last_id_at(&self, stream: &StreamId, timestamp: Timestamp) -> Option<EntryId> {
+        let ids = query::ids_at(&self.state.snapshot(), stream, timestamp);
+        ids.inspect_err(|error| tracing::warn!(%error, "cannot look for ids that are taken"))
+            .ok()?
+            .into_iter()
+            .max()
+    }
+
+    /// What segments and the log take.
+    fn disk_bytes(&self) -> u64 {
+        self.state
+            .live()
+            .iter()
+            .map(|live| live.size_bytes)
+            .sum::<u64>()
+            + self.wal_bytes.load(Relaxed)
+    }
+
+    fn set_wal_bytes(&self, len_bytes: u64) {
+        self.wal_bytes.store(len_bytes, Relaxed);
+    }
+
+    fn wal_bytes(&self) -> u64 {
+        self.wal_bytes.load(Relaxed)
+    }
+
+    /// Deletes files that no reader needs any more, and brings the log of the table up to date.
+    fn tidy_table(&self) -> Result<(), Error> {
+        let catalog = self.table.catalog();
+        if catalog.checkpoint_due() {
+            catalog.checkpoint()?;
+        }
+        // A query of ours may still read what was removed when it began.
+        let grace = self
+            .config
+            .grace
+            .max(self.config.query_time.saturating_mul(2));
+        catalog.clean(grace).map(drop)
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Relaxed)
+    }
+}
+
+impl LakeStore {
+    /// Opens the store, making the directory where it is missing.
+    ///
+    /// # Errors
+    /// `StandDown` when another process has it open; `Reject` when the directory holds something else, or a newer
+    /// version; `Quarantine` when the catalog is damaged; `Retry` when the disk is full.
+    pub async fn open(
+        config: LakeConfig,
+        clock: SharedClock,
+        registry: &mut MetricsRegistry,
+    ) -> Result<Self, Error> {
+        let metrics = Metrics::register(registry);
+        let path = config.path.clone();
+        let handle = Handle::current();
+        task::spawn_blocking(move || Self::open_blocking(config, clock, metrics, handle))
+            .await
+            .map_err(|source| Error::Io {
+                path,
+                doing: "open store",
+                source: Box::new(source),
+            })?
+    }
+
+    fn open_blocking(
+        config: LakeConfig,
+        clock: SharedClock,
+        metrics: Metrics,
+        runtime: Handle,
+    ) -> Result<Self, Error> {
+        let root = config.path.clone();
+        let (table_path, wal_path) = (root.join("logs"), root.join("wal"));
+        for directory in [&table_path, &wal_path] {
+            fs::create_dir_all(directory)
+                .map_err(|source| Error::file(directory, "make directory", source))?;
+        }
+        let ownership = Ownership::take(&root, &root.join("lock"))?;
+        let storage = Storage::in_directory(&table_path, runtime)?;
+        let (catalog, table_state) = Catalog::open(storage, Arc::clone(&clock))?;
+        let cache_bytes = usize::try_from(config.cache.as_bytes()).unwrap_or(usize::MAX);
+        let state = State::default();
+        let table = Table::open(catalog, Arc::new(BlockCache::new(cache_bytes)), &state);
+        let registry = match table_state.applied {
+            Some(applied) => table.load_registry(applied)?,
+            None => Registry::default(),
+        };
+        state.describe(registry.iter().map(|known| Arc::clone(&known.stream)));
+        let (committed_tx, _) = broadcast::channel(COMMITTED_QUEUE);
+        let shared = Arc::new(Shared {
+            config,
+            clock,
+            state,
+            table,
+            committed_tx,
+            metrics,
+            wal_bytes: AtomicU64::new(0),
+            n_streams: AtomicU64::new(0),
+            is_stopping: AtomicBool::new(false),
+        });
+        let (commands_tx, commands_rx) = mpsc::channel(WRITE_QUEUE);
+        let (jobs_tx, jobs_rx) = std_mpsc::sync_channel(1);
+        let (news_tx, news_rx) = std_mpsc::sync_channel(1);
+        let (maintenance_tx, maintenance_rx) = std_mpsc::sync_channel(JOB_QUEUE);
+        let applied = table_state.applied.unwrap_or(0);
+        let writer = Writer::replay(
+            Arc::clone(&shared),
+            registry,
+            Wal::open(&wal_path, applied)?,
+            applied,
+            jobs_tx,
+            news_rx,
+        )?;
+        let flusher = Flusher {
+            shared: Arc::clone(&shared),
+            news_tx,
+            commands_tx: commands_tx.downgrade(),
+            maintenance_tx: maintenance_tx.clone(),
+        };
+        let maintainer = Maintainer {
+            shared: Arc::clone(&shared),
+            commands_tx: commands_tx.downgrade(),
+        };
+        let start = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            thread::Builder::new()
+                .name(format!("tawny-{name}"))
+                .spawn(run)
+                .map_err(|source| Error::Io {
+                    path: root.clone(),
+                    doing: "start a thread of the store",
+                    source: Box::new(source),
+                })
+        };
+        let threads = vec![
+            start("store", Box::new(move || writer.run(commands_rx)))?,
+            start("flush", Box::new(move || flusher.run(&jobs_rx)))?,
+            start(
+                "maintain",
+                Box::new(move || maintainer.run(&maintenance_rx)),
+            )?,
+        ];
+        Ok(Self {
+            readers: Arc::new(Semaphore::new(shared.config.n_readers.max(1))),
+            shared,
+            commands_tx: Some(commands_tx),
+            maintenance_tx: Some(maintenance_tx),
+            threads,
+            _ownership: ownership,
+        })
+    }
+
+    /// Hands a command to the writer and waits for its answer.
+    async fn command<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Command,
+    ) -> Result<T, Error> {
+        let (reply_tx, reply_rx) = oneshot::channel();
+        let commands_tx = self.commands_tx.as_ref().ok_or(Error::Closed)?;
+        commands_tx
+            .send(command(reply_tx))
+            .await
+            .map_err(|_| Error::Closed)?;
+        reply_rx.await.map_err(|_| Error::Closed)?
+    }
+
+    async fn store(&self, input: Input) -> Result<Stored, Error> {
+        self.shared.metrics.writes_pushed.inc();
+        self.command(|reply| Command::Store { input, reply }).await
+    }
+
+    /// Merges each day's segments into one; answers how many files went.
+    ///
+    /// # Errors
+    /// `Retry` when the storage fails; the segments stay as they were.
+    pub async fn compact(&self) -> Result<u64, Error> {
+        self.job(|reply| Job::Compact { reply }).await
+    }
+
+    /// Hands a job to the maintainer and waits for its answer.
+    async fn job<T>(
+        &self,
+        job: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Job,
+    ) -> Result<T, Error> {
+        let (reply_tx, reply_rx) = oneshot::channel();
+        let maintenance_tx = self.maintenance_tx.clone().ok_or(Error::Closed)?;
+        let job = job(reply_tx);
+        task::spawn_blocking(move || maintenance_tx.send(job))
+            .await
+            .map_err(|_| Error::Closed)?
+            .map_err(|_| Error::Closed)?;
+        reply_rx.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Answers a question on a blocking thread. A caller that goes away stops it.
+    async fn read<T: Send + 'static>(
+        &self,
+        kind: QueryKind,
+        ask: impl FnOnce(&Snapshot, &Budget) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let permit = Arc::clone(&self.readers)
+            .acquire_owned()
+            .await
+            .map_err(|_| Error::Closed)?;
+        let shared = Arc::clone(&self.shared);
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let _cancel = CancelOnDrop(Arc::clone(&cancelled));
+        task::spawn_blocking(move || {
+            let started = Instant::now();
+            let clock = &*shared.clock;
+            let budget = Budget {
+                cancelled: &cancelled,
+                clock,
+                deadline: clock.now().saturating_add(shared.config.query_time),
+                memory_bytes: usize::try_from(shared.config.query_memory.as_bytes())
+                    .unwrap_or(usize::MAX),
+                n_threads: shared.config.query_threads.max(1),
+            };
+            let answer = ask(&shared.state.snapshot(), &budget);
+            drop(permit);
+            let seconds = shared
+                .metrics
+                .query_seconds
+                .get_or_create(&QueryLabel { kind });
+            seconds.observe(started.elapsed().as_secs_f64());
+            answer
+        })
+        .await
+        .map_err(|source| Error::Io {
+            path: self.shared.config.path.clone(),
+            doing: "answer a query",
+            source: Box::new(source),
+        })?
+    }
+}
+
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+#[async_trait]
+impl LogStore for LakeStore {
+    async fn resume(
+        &self,
+        writer: WriterId,
+        streams: &[StreamId],
+    ) -> Result<Vec<Option<StreamEnd>>, Error> {
+        let streams = streams.to_vec();
+        self.command(|reply| Command::Resume {
+            writer,
+            streams,
+            reply,
+        })
+        .await
+    }
+
+    async fn write(&self, batches: Vec<Batch>) -> Result<Vec<Written>, Error> {
+        limits::check_batches(&batches)?;
+        match self.store(Input::Batches(batches)).await? {
+            Stored::Batches(written) => Ok(written),
+            Stored::Entries(_) => Err(Error::Closed),
+        }
+    }
+
+    async fn append(&self, entries: Vec<LogEntry>) -> Result<u64, Error> {
+        limits::check_entries(&entries)?;
+        match self.store(Input::Entries(entries)).await? {
+            Stored::Entries(n_new) => Ok(n_new),
+            Stored::Batches(_) => Err(Error::Closed),
+        }
+    }
+
+    async fn search(&self, request: &SearchRequest) -> Result<SearchPage, Error> {
+        limits::check_search(request)?;
+        let request = request.clone();
+        self.read(QueryKind::Search, move |snapshot, budget| {
+            query::search(snapshot, &request, budget)
+        })
+        .await
+    }
+
+    async fn histogram(&self, request: &HistogramRequest) -> Result<Histogram, Error> {
+        limits::check_histogram(request)?;
+        let request = request.clone();
+        self.read(QueryKind::Histogram, move |snapshot, budget| {
+            query::histogram(snapshot, &request, budget)
+        })
+        .await
+    }
+
+    async fn facets(&self, request: &FacetsRequest) -> Result<Vec<Facet>, Error> {
+        let request = request.clone();
+        self.read(QueryKind::Facets, move |snapshot, budget| {
+            query::facets(snapshot, &request, budget)
+        })
+        .await
+    }
+
+    async fn count(&self, filter: &Filter) -> Result<u64, Error> {
+        let filter = filter.clone();
+        self.read(QueryKind::Count, move |snapshot, budget| {
+            query::count(snapshot, &filter, budget)
+        })
+        .await
+    }
+
+    async fn get(&self, id: EntryId) -> Result<Option<LogEntry>, Error> {
+        self.read(QueryKind::Get, move |snapshot, budget| {
+            query::get(snapshot, id, budget)
+        })
+        .await
+    }
+
+    async fn delete_older_than(&self, before: Timestamp) -> Result<u64, Error> {
+        self.job(|reply| Job::Delete { before, reply }).await
+    }
+
+    async fn apply_retention(&self, retention: &Retention, now: Timestamp) -> Result<u64, Error> {
+        let retention = *retention;
+        self.job(|reply| Job::Retain {
+            retention,
+            now,
+            reply,
+        })
+        .await
+    }
+
+    async fn stats(&self) -> Result<StoreStats, Error> {
+        let shared = Arc::clone(&self.shared);
+        self.read(QueryKind::Stats, move |snapshot, _| {
+            let extents = snapshot.runs.iter().map(|run| run.extent());
+            let in_segments: u64 = extents.clone().map(|extent| u64::from(extent.n_rows)).sum();
+            let in_memory: usize = snapshot.hot.iter().map(|rows| rows.ids.len()).sum();
+            let times = extents.clone().map(|extent| (extent.first, extent.last));
+            let times = times.chain(snapshot.hot.iter().map(|rows| (rows.first, rows.last)));
+            Ok(StoreStats {
+                n_entries: in_segments + in_memory as u64,
+                n_streams: shared.n_streams.load(Relaxed),
+                disk_bytes: shared.disk_bytes(),
+                oldest: times.clone().map(|(first, _)| first).min(),
+                newest: times.map(|(_, last)| last).max(),
+            })
+        })
+        .await
+    }
+
+    async fn died(&self) {
+        match &self.commands_tx {
+            // The writer lets go of its end only when it panics, as long as this one is held.
+            Some(commands_tx) => commands_tx.closed().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<Arc<Committed>> {
+        self.shared.committed_tx.subscribe()
+    }
+}
+
+impl Drop for LakeStore {
+    fn drop(&mut self) {
+        self.shared.is_stopping.store(true, Relaxed);
+        self.commands_tx = None;
+        self.maintenance_tx = None;
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the store had panicked");
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 #[cfg(feature = "test-util")]
 pub use wal::fuzzing as wal_fuzzing;

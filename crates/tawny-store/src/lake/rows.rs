@@ -2,7 +2,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use tawny_model::{Entries, EntryId, Stream, Timestamp};
+use tawny_model::{Entries, EntryId, EntryRef, LogEntry, Stream, Timestamp};
 
 /// Admitted entries of one stream, in the order they came, with their ids.
 #[derive(Debug)]
@@ -17,4 +17,43 @@ pub(crate) struct HotRows {
     /// Earliest and latest time of `new`, both inclusive.
     pub(crate) first: Timestamp,
     pub(crate) last: Timestamp,
+}
+
+impl HotRows {
+    /// What the rows take, for the limits of memory: text, tables, ids and their place in the set of ids.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        const SET_BYTES_PER_ID: usize = 18;
+        self.entries.memory_bytes()
+            + self.ids.len() * (size_of::<EntryId>() + SET_BYTES_PER_ID)
+            + size_of::<Self>()
+    }
+
+    /// The new rows with their ids.
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (EntryRef<'_>, EntryId)> + Clone {
+        let new = self.entries.iter().skip(self.new.start);
+        new.zip(self.ids.iter().copied())
+    }
+
+    /// Whether a new row has this time and message.
+    pub(crate) fn holds(&self, timestamp: Timestamp, message: &str) -> bool {
+        (self.first..=self.last).contains(&timestamp)
+            && self
+                .iter()
+                .any(|(entry, _)| entry.timestamp() == timestamp && entry.message() == message)
+    }
+
+    pub(crate) fn to_entries(&self) -> impl Iterator<Item = LogEntry> {
+        self.iter().map(|(entry, id)| LogEntry {
+            id,
+            timestamp: entry.timestamp(),
+            severity: entry.severity(),
+            output: entry.output(),
+            message: entry.message().to_owned(),
+            attributes: entry
+                .attributes()
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .collect(),
+            stream: Arc::clone(&self.stream),
+        })
+    }
 }

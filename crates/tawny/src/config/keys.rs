@@ -12,7 +12,7 @@ use tawny_runtime::telemetry;
 use super::{
     Error,
     layers::Layers,
-    value::{Auto, Listen, Raw, Setting},
+    value::{Auto, Engine, Listen, Raw, Setting},
 };
 
 /// What is known about a setting without its value.
@@ -170,11 +170,17 @@ settings! {
 
     /// The local store.
     store: StoreConfig in "store." {
-        /// The SQLite file; made when it is not there. One process at a time may write it.
+        /// Where entries are kept: a directory, or SQLite's file; made when it is not there. One process at a time may
+        /// write it.
         path["db"]: PathBuf = "tawny.db".into();
+        /// How entries are kept: `lake` is columns in Parquet files under a directory, `sqlite` one file. `auto` takes
+        /// what is there already; where nothing is, a path that ends in `.db` is to be SQLite's.
+        engine["engine"]: Auto<Engine> = Auto::Auto;
+        /// Memory for rows of the lake that are in no file yet, and as much again for what is read most.
+        memory: ByteSize = ByteSize::mib(96);
         /// Entries older than this are deleted, at start and every hour; `0` keeps them whatever their age.
         retention_age["retention-age"]: Duration = Duration::ZERO;
-        /// The oldest entries are deleted once the file is larger than this, at start and every hour; `0` for no limit.
+        /// The oldest entries are deleted once the store is larger than this, at start and every hour; `0` for no limit.
         retention_size["retention-size"]: ByteSize = ByteSize(0);
     }
 

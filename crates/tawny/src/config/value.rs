@@ -256,6 +256,25 @@ impl Named for SourceKind {
     }
 }
 
+/// Which engine keeps the entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Engine {
+    Lake,
+    Sqlite,
+}
+
+impl Named for Engine {
+    const VALUE_NAME: &'static str = "ENGINE";
+    const VALUES: &'static [Self] = &[Self::Lake, Self::Sqlite];
+
+    fn value_name(self) -> &'static str {
+        match self {
+            Self::Lake => "lake",
+            Self::Sqlite => "sqlite",
+        }
+    }
+}
+
 impl<T: Named> Setting for Auto<T> {
     const VALUE_NAME: &'static str = T::VALUE_NAME;
 

@@ -14,6 +14,9 @@ const FOLD_TO_ASCII: [&str; 2] = ["\u{130}", "\u{212a}"];
 /// Rows, of a stretch, are scanned together when at least one in so many is asked about.
 const SPARSE: usize = 8;
 
+/// Bytes that are scanned for; of a longer text its beginning is. Text that repeats itself costs this much at each place.
+const MAX_NEEDLE: usize = 64;
+
 /// ASCII text, folded, that a message must hold to pass a test, colour codes and odd letters aside.
 #[derive(Debug, PartialEq)]
 struct Needle {
@@ -57,7 +60,8 @@ impl Needle {
             }
             _ => return None,
         };
-        if found.text.is_ascii() && !found.text.is_empty() {
+        let is_short = (1..=MAX_NEEDLE).contains(&found.text.len());
+        if is_short && found.text.is_ascii() {
             Some(found)
         } else {
             Self::part([found.text.as_str()])
@@ -70,6 +74,7 @@ impl Needle {
             .into_iter()
             .flat_map(|text| text.split(|c: char| !c.is_ascii()));
         let longest = parts.max_by_key(|part| part.len())?;
+        let longest = longest.get(..MAX_NEEDLE).unwrap_or(longest);
         (longest.len() > 1).then(|| Self {
             text: longest.to_owned(),
             exact: None,
@@ -119,6 +124,11 @@ impl Scan {
 /// The longest stretch that all of the texts have in common, and that is ASCII.
 fn common_part(texts: &[String]) -> Option<&str> {
     let (first, others) = texts.split_first()?;
+    let first = first
+        .char_indices()
+        .nth(MAX_NEEDLE)
+        .and_then(|(end, _)| first.get(..end))
+        .unwrap_or(first);
     let starts = first.char_indices().map(|(at, _)| at);
     let mut longest = "";
     for start in starts {
@@ -224,6 +234,10 @@ mod tests {
             ),
             (TextTest::Phrase(words(&["größe"])), Some(("gr", false))),
             (TextTest::Phrase(words(&["é"])), None),
+            (
+                TextTest::Phrase(words(&["x".repeat(1 << 20).as_str()])),
+                Some(("x".repeat(MAX_NEEDLE).as_str(), false)),
+            ),
             (TextTest::Substring("e".to_owned()), Some(("e", true))),
             (
                 TextTest::Regex(Regex::new("time(d)? out.*x").unwrap()),

@@ -1,0 +1,136 @@
+//! Small segments become larger ones, and rows that are to go are left out. Readers and writers go on meanwhile.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tawny_model::Timestamp;
+
+use super::{
+    Shared,
+    catalog::Day,
+    merge::merge,
+    run::Run,
+    segment::SegmentRow,
+    state::Live,
+    table::{COMPACTED_LEVEL, FLUSHED_LEVEL, Replacement},
+};
+use crate::Error;
+
+/// Segments of a tier are merged when there are so many of a day. Each row is then rewritten about once a tier.
+const FAN_IN: usize = 8;
+
+/// Sizes that divide the tiers. What is larger stays as it is: 8 × 64 MiB is some 13 million lines.
+const TIER_BYTES: [u64; 2] = [8 << 20, 64 << 20];
+
+fn tier(size_bytes: u64) -> Option<usize> {
+    TIER_BYTES.iter().position(|limit| size_bytes < *limit)
+}
+
+/// Segments to merge now: the oldest of a day and tier that has enough.
+pub(super) fn choose(live: &[Arc<Live>]) -> Option<Vec<Arc<Live>>> {
+    let mut groups: BTreeMap<(usize, Day), Vec<&Arc<Live>>> = BTreeMap::new();
+    for live in live {
+        if let Some(tier) = tier(live.size_bytes) {
+            groups
+                .entry((tier, live.path.day()))
+                .or_default()
+                .push(live);
+        }
+    }
+    let mut group = groups.into_values().find(|group| group.len() >= FAN_IN)?;
+    // Neighbours in time: the merged segment covers no more of it than it must.
+    group.sort_by_key(|live| live.segment.extent().first);
+    Some(group.into_iter().take(FAN_IN).cloned().collect())
+}
+
+/// Makes one segment of several of a day.
+pub(super) fn merge_segments(shared: &Shared, inputs: &[Arc<Live>]) -> Result<(), Error> {
+    rewrite(shared, inputs, COMPACTED_LEVEL, Timestamp::MIN).map(drop)
+}
+
+/// Merges each day's segments into one; answers how many went.
+pub(super) fn everything(shared: &Shared) -> Result<u64, Error> {
+    let mut days: BTreeMap<Day, Vec<Arc<Live>>> = BTreeMap::new();
+    for live in shared.state.live().iter() {
+        days.entry(live.path.day())
+            .or_default()
+            .push(Arc::clone(live));
+    }
+    let mut n_gone = 0;
+    for inputs in days.into_values().filter(|inputs| inputs.len() > 1) {
+        merge_segments(shared, &inputs)?;
+        n_gone += inputs.len() as u64 - 1;
+    }
+    Ok(n_gone)
+}
+
+/// Removes the rows of a segment that are older than `before`; answers how many.
+pub(super) fn delete_rows(
+    shared: &Shared,
+    live: &Arc<Live>,
+    before: Timestamp,
+) -> Result<u64, Error> {
+    if live.segment.extent().last < before {
+        shared.table.replace(
+            &shared.state,
+            Replacement {
+                removed: vec![Arc::clone(live)],
+                added: Vec::new(),
+                is_same_data: false,
+            },
+        )?;
+        return Ok(u64::from(live.segment.extent().n_rows));
+    }
+    rewrite(shared, std::slice::from_ref(live), FLUSHED_LEVEL, before)
+}
+
+/// Writes the rows of `inputs` from `keep_from` on as one segment in their place; answers how many rows were left out.
+fn rewrite(
+    shared: &Shared,
+    inputs: &[Arc<Live>],
+    level: i32,
+    keep_from: Timestamp,
+) -> Result<u64, Error> {
+    let Some(day) = inputs.first().map(|live| live.path.day()) else {
+        return Ok(0);
+    };
+    let runs: Vec<Arc<dyn Run>> = inputs
+        .iter()
+        .map(|live| Arc::clone(&live.segment) as Arc<dyn Run>)
+        .collect();
+    let streams = shared.state.descriptions();
+    let mut n_dropped = 0;
+    let tier = u8::from(inputs.len() > 1);
+    let mut draft = shared
+        .table
+        .draft(day, tier, shared.table.all_columns(), level);
+    merge(&runs, &*streams, |stream, row| {
+        if row.timestamp < keep_from {
+            n_dropped += 1;
+            return Ok(());
+        }
+        let row = SegmentRow {
+            timestamp: row.timestamp,
+            id: row.id,
+            severity: row.severity,
+            output: row.output,
+            message: row.message,
+            attributes: row
+                .attributes
+                .iter()
+                .map(|(key, value)| (key.as_str(), value.as_str())),
+        };
+        draft.push(stream, row)
+    })?;
+    if n_dropped == 0 && inputs.len() == 1 {
+        return Ok(0);
+    }
+    shared.table.replace(
+        &shared.state,
+        Replacement {
+            removed: inputs.to_vec(),
+            added: draft.finish()?,
+            is_same_data: n_dropped == 0,
+        },
+    )?;
+    Ok(n_dropped)
+}

@@ -1,0 +1,244 @@
+//! The keeper of the table: deletes, applies retention and merges small segments, one job at a time on its own thread.
+
+use std::sync::{Arc, mpsc};
+
+use rustc_hash::FxHashSet;
+use tawny_model::{ByteSize, StreamId, Timestamp};
+
+use super::{
+    Shared, compact,
+    run::Run,
+    state::Live,
+    writer::{Command, Reply, answer},
+};
+use crate::{Error, Retention};
+
+/// Jobs that callers wait for; merging happens between them.
+pub(super) enum Job {
+    Delete {
+        before: Timestamp,
+        reply: Reply<u64>,
+    },
+    Retain {
+        retention: Retention,
+        now: Timestamp,
+        reply: Reply<u64>,
+    },
+    /// Segments came: see whether some want merging.
+    Look,
+    /// Merge what there is, whatever its size.
+    Compact { reply: Reply<u64> },
+}
+
+/// Share of the size limit that is freed beyond it, so that a store at its limit is not trimmed at every turn: 1/20.
+const SIZE_SLACK: u64 = 20;
+
+/// Rows in memory are made into segments before sizes are compared when they may weigh more than this share: 1/16.
+const PENDING_SHARE: u64 = 16;
+
+pub(super) struct Maintainer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) commands_tx: tokio::sync::mpsc::WeakSender<Command>,
+}
+
+impl Maintainer {
+    /// Works until every sender is gone.
+    pub(super) fn run(self, jobs_rx: &mpsc::Receiver<Job>) {
+        while let Ok(job) = jobs_rx.recv() {
+            match job {
+                Job::Delete { before, reply } => {
+                    answer(reply, self.flush().and_then(|()| self.delete(before)));
+                }
+                Job::Retain {
+                    retention,
+                    now,
+                    reply,
+                } => answer(reply, self.retain(&retention, now)),
+                Job::Compact { reply } => answer(reply, compact::everything(&self.shared)),
+                Job::Look => {}
+            }
+            self.tidy();
+        }
+    }
+
+    fn tidy(&self) {
+        while let Some(inputs) = compact::choose(&self.shared.state.live()) {
+            if self.shared.is_stopping() {
+                return;
+            }
+            if let Err(error) = compact::merge_segments(&self.shared, &inputs) {
+                tracing::warn!(%error, "segments could not be merged; they stay as they are");
+                break;
+            }
+        }
+        if let Err(error) = self.shared.tidy_table() {
+            tracing::warn!(%error, "files of removed segments could not be deleted; tried again later");
+        }
+    }
+
+    /// Makes segments of all rows in memory.
+    fn flush(&self) -> Result<(), Error> {
+        let (reply, done) = tokio::sync::oneshot::channel();
+        let commands_tx = self.commands_tx.upgrade().ok_or(Error::Closed)?;
+        commands_tx
+            .blocking_send(Command::Flush { reply })
+            .map_err(|_| Error::Closed)?;
+        drop(commands_tx);
+        done.blocking_recv().map_err(|_| Error::Closed)?
+    }
+
+    /// Removes rows of segments that are older; answers how many.
+    fn delete(&self, before: Timestamp) -> Result<u64, Error> {
+        let mut n_deleted = 0;
+        let old: Vec<Arc<Live>> = self
+            .shared
+            .state
+            .live()
+            .iter()
+            .filter(|live| live.segment.extent().first < before)
+            .cloned()
+            .collect();
+        for live in old {
+            n_deleted += compact::delete_rows(&self.shared, &live, before)?;
+        }
+        self.shared.metrics.deleted(n_deleted);
+        Ok(n_deleted)
+    }
+
+    fn retain(&self, retention: &Retention, now: Timestamp) -> Result<u64, Error> {
+        let mut n_deleted = 0;
+        if let Some(max_age) = retention.max_age {
+            let before = now.saturating_sub(max_age);
+            let has_old = self
+                .shared
+                .state
+                .oldest()
+                .is_some_and(|oldest| oldest < before);
+            if has_old {
+                self.flush()?;
+                n_deleted += self.delete(before)?;
+            }
+        }
+        let pending_bytes = self.shared.wal_bytes();
+        if retention.max_bytes.is_none() && retention.max_age.is_none()
+            || pending_bytes > self.shared.disk_bytes() / PENDING_SHARE
+        {
+            self.flush()?;
+        }
+        if let Some(max_bytes) = retention.max_bytes {
+            n_deleted += self.trim(max_bytes)?;
+        }
+        self.prune(now)?;
+        Ok(n_deleted)
+    }
+
+    /// Deletes the oldest rows until the store is within its limit.
+    fn trim(&self, max_bytes: ByteSize) -> Result<u64, Error> {
+        let mut n_deleted = 0;
+        while self.shared.disk_bytes() > max_bytes.as_bytes() {
+            let slack = max_bytes.as_bytes() / SIZE_SLACK;
+            let excess = self.shared.disk_bytes() - max_bytes.as_bytes() + slack;
+            let live = self.shared.state.live();
+            let Some(before) = cutoff(&live, excess) else {
+                break;
+            };
+            let n = self.delete(before)?;
+            if n == 0 {
+                break;
+            }
+            n_deleted += n;
+        }
+        Ok(n_deleted)
+    }
+
+    /// Forgets streams that have had no row and no write for long.
+    fn prune(&self, now: Timestamp) -> Result<(), Error> {
+        let written_before = now.saturating_sub(self.shared.config.keep_ends);
+        let snapshot = self.shared.state.snapshot();
+        let mut in_use: FxHashSet<StreamId> = snapshot
+            .hot
+            .iter()
+            .map(|rows| rows.stream.id.clone())
+            .collect();
+        if self.shared.state.n_described() > in_use.len() {
+            for run in &snapshot.runs {
+                let index = run.index()?;
+                in_use.extend(
+                    index
+                        .streams()
+                        .iter()
+                        .map(|stream| stream.stream.id.clone()),
+                );
+            }
+            let commands_tx = self.commands_tx.upgrade().ok_or(Error::Closed)?;
+            commands_tx
+                .blocking_send(Command::Prune {
+                    written_before,
+                    in_use,
+                })
+                .map_err(|_| Error::Closed)?;
+        }
+        Ok(())
+    }
+}
+
+/// The time before which about so many bytes lie, rows being spread evenly over the time of their segment; `None` when
+/// there are no segments.
+fn cutoff(live: &[Arc<Live>], bytes: u64) -> Option<Timestamp> {
+    let extents: Vec<(i64, i64, u64)> = live
+        .iter()
+        .map(|live| {
+            let extent = live.segment.extent();
+            (
+                extent.first.as_nanos(),
+                extent.last.as_nanos(),
+                live.size_bytes,
+            )
+        })
+        .collect();
+    cutoff_of(&extents, bytes).map(Timestamp::from_nanos)
+}
+
+fn cutoff_of(extents: &[(i64, i64, u64)], bytes: u64) -> Option<i64> {
+    let (mut low, mut high) = (
+        extents.iter().map(|(first, _, _)| *first).min()?,
+        extents.iter().map(|(_, last, _)| *last).max()?,
+    );
+    let bytes_before = |at: i64| -> u64 {
+        let of = |&(first, last, size): &(i64, i64, u64)| {
+            let span = i128::from(last) - i128::from(first) + 1;
+            let part = (i128::from(at) - i128::from(first)).clamp(0, span);
+            u64::try_from(i128::from(size) * part / span).unwrap_or(size)
+        };
+        extents.iter().map(of).sum()
+    };
+    // The least time with enough before it; the row at the end goes too when all of it has to.
+    while low < high {
+        let middle = low.midpoint(high);
+        if bytes_before(middle) >= bytes {
+            high = middle;
+        } else {
+            low = middle.saturating_add(1);
+        }
+    }
+    Some(high.saturating_add(i64::from(bytes_before(high) < bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cutoff_takes_the_oldest_bytes() {
+        let extents = [(0, 999, 1_000), (1_000, 1_999, 3_000)];
+        assert_eq!(cutoff_of(&extents, 500), Some(500));
+        assert_eq!(cutoff_of(&extents, 1_000), Some(1_000));
+        assert_eq!(cutoff_of(&extents, 1_300), Some(1_100));
+        assert_eq!(cutoff_of(&extents, 9_999), Some(2_000));
+        assert_eq!(cutoff_of(&[], 1), None);
+        assert_eq!(
+            cutoff_of(&[(i64::MIN, i64::MAX, 100)], 50).map(|at| at / 1_000),
+            Some(0)
+        );
+    }
+}

@@ -1,0 +1,333 @@
+//! One record of the log: admission, ids and streams of all that waits, durable together or taken back together.
+
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use tawny_model::{
+    Admission, Batch, Entries, LogEntry, Position, Stream, StreamEnd, StreamId, Timestamp, admit,
+};
+use tokio::time::Instant;
+
+use super::{
+    rows::HotRows,
+    streams::{Known, Last},
+    wal::Change,
+    writer::{Input, Stored, Writer},
+};
+use crate::{Committed, Error, Written, metrics::Metrics};
+
+/// A stream's `written` is brought forward in steps of an hour where nothing else of it changes.
+const WRITTEN_STEP_NS: i64 = 3_600 * 1_000_000_000;
+
+/// What a group changes in memory before it is durable, so that it can be taken back.
+#[derive(Default)]
+struct Pending {
+    now: Timestamp,
+    rows: Vec<PendingRows>,
+    before: FxHashMap<StreamId, Option<Known>>,
+    changed: FxHashSet<StreamId>,
+    appended: FxHashSet<(StreamId, Timestamp, Box<str>)>,
+    results: Results,
+}
+
+/// One record's worth of one stream.
+struct PendingRows {
+    stream: Arc<Stream>,
+    end: Option<StreamEnd>,
+    rows: Option<Arc<HotRows>>,
+}
+
+/// Batches by what became of them, for the metrics.
+#[derive(Default)]
+struct Results {
+    new: u64,
+    duplicate: u64,
+    gap: u64,
+    fenced: u64,
+    repeated_entries: u64,
+}
+
+impl Writer {
+    /// Commits all inputs in one durable record, or none; one answer each, in order.
+    pub(super) fn store(&mut self, inputs: Vec<Input>) -> Result<Vec<Stored>, Error> {
+        let started = Instant::now();
+        self.wait_for_room()?;
+        let mut pending = Pending {
+            now: self.shared.clock.now(),
+            ..Pending::default()
+        };
+        let mut stored = Vec::with_capacity(inputs.len());
+        for input in inputs {
+            stored.push(match input {
+                Input::Batches(batches) => Stored::Batches(
+                    batches
+                        .into_iter()
+                        .map(|batch| self.admit(&mut pending, batch))
+                        .collect(),
+                ),
+                Input::Entries(entries) => match self.take_new(&mut pending, &entries) {
+                    Ok(n_new) => Stored::Entries(n_new),
+                    Err(error) => {
+                        self.roll_back(pending);
+                        return Err(error);
+                    }
+                },
+            });
+        }
+        if !pending.rows.is_empty() {
+            match self.make_durable(&pending.rows) {
+                Ok(seq) => self.last_seq = seq,
+                Err(error) => {
+                    self.roll_back(pending);
+                    return Err(error);
+                }
+            }
+        }
+        self.settle(pending);
+        let commit_seconds = &self.shared.metrics.commit_seconds;
+        commit_seconds.observe(started.elapsed().as_secs_f64());
+        Ok(stored)
+    }
+
+    fn make_durable(&mut self, rows: &[PendingRows]) -> Result<u64, Error> {
+        let records: Vec<Change<'_>> = rows
+            .iter()
+            .map(|pending| match (&pending.rows, pending.end) {
+                (Some(rows), end) => Change::Rows { rows, end },
+                (None, end) => Change::End {
+                    stream: &pending.stream,
+                    end: end.unwrap_or_default(),
+                },
+            })
+            .collect();
+        let seq = self.wal.append(&records)?;
+        self.wal.commit()?;
+        Ok(seq)
+    }
+
+    fn admit(&mut self, pending: &mut Pending, batch: Batch) -> Written {
+        let id = &batch.stream.id;
+        let committed = self.registry.get(id).and_then(|known| known.end);
+        match admit(&batch, committed, self.owners.get(id).copied()) {
+            Admission::New { skip } => {
+                let mut known = self.touch(pending, &batch.stream, true);
+                let end = StreamEnd {
+                    end: batch.end,
+                    mark: batch.end_mark,
+                };
+                known.end = Some(end);
+                let n_new = batch.entries.len() - skip;
+                let rows = self.name_rows(&mut known, batch.entries, skip);
+                pending.rows.push(PendingRows {
+                    stream: Arc::clone(&known.stream),
+                    end: Some(end),
+                    rows,
+                });
+                self.registry.insert(known);
+                pending.results.new += 1;
+                Written::New {
+                    end: batch.end,
+                    n_new: n_new as u64,
+                }
+            }
+            Admission::Duplicate => {
+                pending.results.duplicate += 1;
+                Written::Duplicate {
+                    end: committed.unwrap_or_default().end,
+                }
+            }
+            Admission::Gap { committed } => {
+                pending.results.gap += 1;
+                Written::Gap { committed }
+            }
+            Admission::Fenced => {
+                pending.results.fenced += 1;
+                Written::Fenced
+            }
+        }
+    }
+
+    /// Gives the entries from `skip` on their ids; `None` when there are none.
+    fn name_rows(
+        &mut self,
+        known: &mut Known,
+        entries: Entries,
+        skip: usize,
+    ) -> Option<Arc<HotRows>> {
+        let new = skip..entries.len();
+        let mut times = entries.iter().skip(skip).map(|entry| entry.timestamp());
+        let (mut first, mut last) = times.next().map(|time| (time, time))?;
+        for time in times {
+            (first, last) = (first.min(time), last.max(time));
+        }
+        let stream = Arc::clone(&known.stream);
+        let ids = entries
+            .iter()
+            .skip(skip)
+            .map(|entry| {
+                let time = entry.timestamp();
+                self.ids
+                    .assign(known, time, || self.shared.last_id_at(&stream.id, time))
+            })
+            .collect();
+        Some(Arc::new(HotRows {
+            stream,
+            entries,
+            new,
+            ids,
+            first,
+            last,
+        }))
+    }
+
+    /// Takes the entries that are not stored yet (KL-14): same time, stream and message make a repeat.
+    fn take_new(&mut self, pending: &mut Pending, entries: &[LogEntry]) -> Result<u64, Error> {
+        // Rows of one stream that come side by side go into one piece.
+        let mut n_new = 0;
+        for of_stream in entries.chunk_by(|a, b| a.stream.id == b.stream.id) {
+            let mut new = Entries::default();
+            for entry in of_stream {
+                let identity = (
+                    entry.stream.id.clone(),
+                    entry.timestamp,
+                    entry.message.as_str().into(),
+                );
+                if pending.appended.contains(&identity) || self.is_stored(pending, entry)? {
+                    pending.results.repeated_entries += 1;
+                    continue;
+                }
+                pending.appended.insert(identity);
+                let attributes = entry.attributes.iter();
+                new.push(
+                    entry.timestamp,
+                    entry.severity,
+                    entry.output,
+                    &entry.message,
+                    attributes.map(|(key, value)| (key.as_str(), value.as_str())),
+                    Position::ZERO,
+                )
+                .map_err(|full| Error::Invalid {
+                    reason: full.to_string(),
+                })?;
+                n_new += 1;
+            }
+            let Some(first) = of_stream.first() else {
+                continue;
+            };
+            let mut known = self.touch(pending, &first.stream, false);
+            let rows = self.name_rows(&mut known, new, 0);
+            if rows.is_some() {
+                pending.rows.push(PendingRows {
+                    stream: Arc::clone(&known.stream),
+                    end: None,
+                    rows,
+                });
+            }
+            self.registry.insert(known);
+        }
+        Ok(n_new)
+    }
+
+    /// Whether the store has the entry, in memory or in a segment.
+    fn is_stored(&self, pending: &Pending, entry: &LogEntry) -> Result<bool, Error> {
+        let Some(known) = self.registry.get(&entry.stream.id) else {
+            return Ok(false);
+        };
+        let is_new = |last: Last| last.micros < entry.timestamp.as_micros();
+        if known.last.is_none_or(is_new) {
+            return Ok(false);
+        }
+        let in_pending = pending.rows.iter().filter_map(|rows| rows.rows.as_ref());
+        if in_pending
+            .filter(|rows| rows.stream.id == entry.stream.id)
+            .any(|rows| rows.holds(entry.timestamp, &entry.message))
+        {
+            return Ok(true);
+        }
+        self.shared
+            .contains(&entry.stream.id, entry.timestamp, &entry.message)
+    }
+
+    /// The stream with its news merged in; the caller puts it back.
+    fn touch(&mut self, pending: &mut Pending, news: &Arc<Stream>, has_end: bool) -> Known {
+        let before = self.registry.get(&news.id).cloned();
+        let is_new = before.is_none();
+        let mut known = before
+            .clone()
+            .unwrap_or_else(|| Known::new(Arc::clone(news), pending.now));
+        pending.before.entry(news.id.clone()).or_insert(before);
+        if known.learn(news) || is_new {
+            pending.changed.insert(news.id.clone());
+        }
+        let age_ns = pending
+            .now
+            .as_nanos()
+            .saturating_sub(known.written.as_nanos());
+        if has_end || age_ns >= WRITTEN_STEP_NS {
+            known.written = pending.now;
+        }
+        known
+    }
+
+    /// Makes what is durable visible and tells the subscribers.
+    fn settle(&mut self, pending: Pending) {
+        let changed = pending.changed.iter();
+        self.shared.state.describe(
+            changed.filter_map(|id| self.registry.get(id).map(|known| Arc::clone(&known.stream))),
+        );
+        let rows: Vec<Arc<HotRows>> = pending
+            .rows
+            .into_iter()
+            .filter_map(|pending| pending.rows)
+            .collect();
+        let n_rows: usize = rows.iter().map(|rows| rows.ids.len()).sum();
+        if n_rows > 0 && self.shared.committed_tx.receiver_count() > 0 {
+            let entries = rows.iter().flat_map(|rows| rows.to_entries());
+            let committed = Committed {
+                entries: entries.collect(),
+            };
+            self.take_rows(rows);
+            // Fails only when the last subscriber has just left.
+            drop(self.shared.committed_tx.send(Arc::new(committed)));
+        } else {
+            self.take_rows(rows);
+        }
+        let metrics: &Metrics = &self.shared.metrics;
+        metrics.stored(n_rows, self.registry.len());
+        self.shared
+            .n_streams
+            .store(self.registry.len() as u64, Relaxed);
+        self.shared.set_wal_bytes(self.wal.len_bytes());
+        let Results {
+            new,
+            duplicate,
+            gap,
+            fenced,
+            repeated_entries,
+        } = pending.results;
+        metrics.admitted(new, duplicate, gap, fenced, repeated_entries);
+    }
+
+    fn roll_back(&mut self, pending: Pending) {
+        for rows in pending.rows.iter().filter_map(|rows| rows.rows.as_ref()) {
+            for id in &rows.ids {
+                self.ids.remove(*id);
+            }
+        }
+        for (id, before) in pending.before {
+            match before {
+                Some(known) => self.registry.insert(known),
+                None => self.registry.remove(&id),
+            }
+        }
+    }
+
+    fn take_rows(&mut self, rows: impl IntoIterator<Item = Arc<HotRows>>) {
+        let rows: Vec<_> = rows.into_iter().collect();
+        if !rows.is_empty() {
+            self.active_bytes += rows.iter().map(|rows| rows.memory_bytes()).sum::<usize>();
+            self.active_since.get_or_insert_with(Instant::now);
+            self.shared.state.admit(rows);
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The columnar engine through its public face: the conformance suite with rows mostly in memory, and mostly in segments.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tawny_model::{ByteSize, Timestamp};
+use tawny_runtime::{ManualClock, Registry};
+use tawny_store::{
+    LakeConfig, LakeStore, LogStore,
+    conformance::{Place, T0},
+};
+use tempfile::TempDir;
+
+/// A directory, and how the store in it is opened.
+struct Directory {
+    dir: TempDir,
+    memory: ByteSize,
+    flush_age: Duration,
+}
+
+impl Directory {
+    /// Rows stay in memory and in the log.
+    fn patient() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            memory: ByteSize::mib(64),
+            flush_age: Duration::from_secs(3_600),
+        }
+    }
+
+    /// Rows become segments all the time, and segments are merged.
+    fn hasty() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            memory: ByteSize::kib(48),
+            flush_age: Duration::ZERO,
+        }
+    }
+}
+
+#[async_trait]
+impl Place for Directory {
+    async fn open(&self) -> Arc<dyn LogStore> {
+        let config = LakeConfig {
+            memory: self.memory,
+            flush_age: self.flush_age,
+            ..LakeConfig::new(self.dir.path().join("lake"))
+        };
+        let store = LakeStore::open(
+            config,
+            Arc::new(ManualClock::new(Timestamp::from_nanos(T0))),
+            &mut Registry::default(),
+        )
+        .await;
+        Arc::new(store.unwrap())
+    }
+}
+
+mod in_memory {
+    use super::*;
+    tawny_store::conformance_suite!(Directory::patient());
+}
+
+mod in_segments {
+    use super::*;
+    tawny_store::conformance_suite!(Directory::hasty());
+}
