@@ -297,7 +297,10 @@ fn add_details(format: Format, rng: &mut Rng, message: &mut String) {
 /// Adds what questions look for, at fixed places of the corpus.
 fn plant(idx: u64, n_lines: u64, rng: &mut Rng, message: &mut String) {
     use std::fmt::Write as _;
-    let is_one_of = |n: u64| n_lines >= n && idx % (n_lines / n) == 0 && idx / (n_lines / n) < n;
+    let is_one_of = |n: u64| {
+        let step = (n_lines / n).max(1);
+        idx.is_multiple_of(step) && idx / step < n
+    };
     if idx == n_lines / 3 {
         message.push(' ');
         message.push_str(NEEDLE);
@@ -327,8 +330,9 @@ pub(super) fn fresh_lines(round: u32) -> anyhow::Result<(String, pb::PushRequest
         container: "app".into(),
         restart: 0,
     };
+    let stream = Arc::new(Stream::new(id, CUT, format!("fresh-{round}")));
     let source = Source {
-        stream: Arc::new(Stream::new(id, CUT, format!("fresh-{round}"))),
+        stream: Arc::clone(&stream),
         format: Format::Plain,
         connection: 0,
     };
@@ -340,7 +344,7 @@ pub(super) fn fresh_lines(round: u32) -> anyhow::Result<(String, pb::PushRequest
         &mut Rng::new(u64::from(round)),
     ) {
         let line = Line {
-            stream: &pending.source.stream.clone(),
+            stream: &stream,
             timestamp,
             severity: Severity::Info,
             output: Output::Stdout,
@@ -511,5 +515,58 @@ impl OpenLane {
         self.n_lines = 0;
         self.text_bytes = 0;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(seed: u64) -> (Corpus, Vec<Bytes>) {
+        let dir = tempfile::tempdir().unwrap();
+        let fleet = Fleet::new(seed);
+        let corpus = write(
+            dir.path(),
+            &fleet,
+            3_000,
+            seed,
+            true,
+            &mut [],
+            &ProgressBar::hidden(),
+        )
+        .unwrap();
+        let bytes = corpus
+            .lanes
+            .iter()
+            .flat_map(|lane| lane.frames.iter().map(|frame| read(&lane.push, frame.push)))
+            .collect::<anyhow::Result<_>>()
+            .unwrap();
+        (corpus, bytes)
+    }
+
+    #[test]
+    fn the_same_seed_makes_the_same_bytes() {
+        assert_eq!(written(3).1, written(3).1);
+        assert_ne!(written(3).1, written(4).1);
+    }
+
+    #[test]
+    fn both_forms_hold_every_line_and_batches_of_a_stream_follow_each_other() {
+        let (corpus, _) = written(3);
+        let (mut n_pushed, mut n_json) = (0, 0);
+        let mut ends = BTreeMap::new();
+        for lane in &corpus.lanes {
+            for frame in &lane.frames {
+                for batch in lane.push_request(frame).unwrap().batches {
+                    let batch = push::decode(batch, WriterId(1)).unwrap();
+                    n_pushed += batch.entries.len() as u64;
+                    let end = ends.insert(batch.stream.id.clone(), batch.end);
+                    assert_eq!(batch.start, end.unwrap_or_default());
+                }
+                let json = lane.json_lines(frame).unwrap();
+                n_json += memchr::memchr_iter(b'\n', &json).count() as u64;
+            }
+        }
+        assert_eq!((n_pushed, n_json), (3_000, 3_000));
     }
 }

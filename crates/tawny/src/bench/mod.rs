@@ -114,30 +114,28 @@ pub(crate) async fn store(args: &StoreArgs) -> anyhow::Result<Vec<String>> {
         }
         None => tempfile::tempdir()?,
     };
-    let peer = args.peer_kind()?;
+    let peer = args.peer_kind(scratch.path())?;
     let fleet = Fleet::new(args.seed);
     let mut questions = queries::all(&fleet);
     let progress = progress_bar("making lines", args.lines);
     let lines = scratch.path().join("lines");
     fs::create_dir(&lines)?;
-    let corpus = {
-        let (args, progress) = (args.clone(), progress.clone());
-        let with_json = peer.is_some();
-        let writing = tokio::task::spawn_blocking(move || {
-            let corpus = corpus::write(
+    let (corpus, questions) = {
+        let (n_lines, seed, with_json) = (args.lines, args.seed, peer.is_some());
+        let progress = progress.clone();
+        let writing = move || {
+            corpus::write(
                 &lines,
                 &fleet,
-                args.lines,
-                args.seed,
+                n_lines,
+                seed,
                 with_json,
                 &mut questions,
                 &progress,
-            );
-            (corpus, questions)
-        });
-        let (corpus, filled) = writing.await?;
-        questions = filled;
-        corpus?
+            )
+            .map(|corpus| (corpus, questions))
+        };
+        tokio::task::spawn_blocking(writing).await??
     };
     progress.finish_and_clear();
     tell_corpus(&corpus);
@@ -152,22 +150,10 @@ pub(crate) async fn store(args: &StoreArgs) -> anyhow::Result<Vec<String>> {
         settings,
         is_compressed: !args.uncompressed,
     };
-    let ours = figures(
-        tawny,
-        args.data_dir(scratch.path(), "tawny")?,
-        args,
-        &corpus,
-        &questions,
-    )
-    .await?;
+    let dir = scratch.path().join("tawny");
+    let ours = figures(tawny, dir, args, &corpus, &questions).await?;
     let beside = match peer {
-        Some((kind, dir)) => {
-            let dir = match dir {
-                Some(dir) => dir,
-                None => args.data_dir(scratch.path(), "peer")?,
-            };
-            Some(figures(kind, dir, args, &corpus, &questions).await?)
-        }
+        Some((kind, dir)) => Some(figures(kind, dir, args, &corpus, &questions).await?),
         None => None,
     };
     print(&report::table(&questions, &ours, beside.as_ref()));
@@ -180,31 +166,23 @@ pub(crate) async fn store(args: &StoreArgs) -> anyhow::Result<Vec<String>> {
 }
 
 impl StoreArgs {
-    /// How the peer is reached, and where its data is if that is known already.
-    fn peer_kind(&self) -> anyhow::Result<Option<(Kind, Option<PathBuf>)>> {
+    /// How the peer is reached, and where its data is: below `scratch` if we start it.
+    fn peer_kind(&self, scratch: &Path) -> anyhow::Result<Option<(Kind, PathBuf)>> {
         Ok(match &self.peer {
             None => None,
             Some(Peer::Program(program)) => {
                 let program = fs::canonicalize(program)
                     .with_context(|| format!("peer {}", program.display()))?;
-                Some((Kind::VictoriaLogs { program }, None))
+                Some((Kind::VictoriaLogs { program }, scratch.join("peer")))
             }
             Some(Peer::Running(http)) => {
                 let (Some(pid), Some(dir)) = (self.peer_pid, &self.peer_dir) else {
                     bail!("a peer that runs already needs --peer-pid and --peer-dir");
                 };
                 let kind = Kind::RunningVictoriaLogs { http: *http, pid };
-                Some((kind, Some(dir.clone())))
+                Some((kind, dir.clone()))
             }
         })
-    }
-
-    /// An empty directory for a store.
-    #[expect(clippy::unused_self, reason = "beside what else prepares a run")]
-    fn data_dir(&self, scratch: &Path, name: &str) -> anyhow::Result<PathBuf> {
-        let dir = scratch.join(name);
-        fs::create_dir(&dir)?;
-        Ok(dir)
     }
 }
 
@@ -219,6 +197,7 @@ async fn figures(
     corpus: &Corpus,
     questions: &[Question],
 ) -> anyhow::Result<Figures> {
+    fs::create_dir_all(&dir)?;
     let mut system = System::start(kind, dir).await?;
     let name = system.name();
     let [first, rest] = ingest::split(corpus, PERCENT_AT_FULL_SPEED);

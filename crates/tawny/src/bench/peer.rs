@@ -138,3 +138,37 @@ pub(super) fn read(ask: Ask, body: &[u8]) -> anyhow::Result<Answer> {
         ),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As VictoriaLogs 1.26 answers.
+    #[test]
+    fn answers_are_understood() {
+        let newest = br#"{"_time":"1970-01-01T00:00:00.000000001Z","_msg":"a","level":"info"}
+{"_time":"1970-01-01T00:00:00.000000002Z","_msg":"b","n":"7"}
+"#;
+        for (ask, body, answer) in [
+            (Ask::Newest(9), newest.as_slice(), Answer::Newest(vec![2, 1])),
+            (Ask::Newest(9), b"", Answer::Newest(Vec::new())),
+            (Ask::Count, b"{\"n\":\"12\"}\n", Answer::Count(12)),
+            (
+                Ask::Top {
+                    field: super::super::queries::Field::Pod,
+                    limit: 10,
+                },
+                b"{\"n\":\"3\",\"value\":\"a-1\"}\n",
+                Answer::Top([("a-1".to_owned(), 3)].into()),
+            ),
+            (
+                Ask::PerMinute,
+                br#"{"hits":[{"fields":{},"timestamps":["1970-01-01T00:01:00Z","1970-01-01T00:02:00Z"],"values":[4,0],"total":4}]}"#,
+                Answer::PerMinute([(60_000_000_000, 4)].into()),
+            ),
+        ] {
+            assert_eq!(read(ask, body).unwrap(), answer, "{ask:?}");
+        }
+        assert!(read(Ask::Count, b"no JSON").is_err());
+    }
+}

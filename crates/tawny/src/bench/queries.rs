@@ -362,3 +362,92 @@ impl Question {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tawny_model::{Output, Stream, StreamId};
+
+    use super::*;
+
+    fn stream(pod: &str) -> Stream {
+        let id = StreamId {
+            cluster: "".into(),
+            pod_uid: pod.into(),
+            container: "app".into(),
+            restart: 0,
+        };
+        Stream::new(id, CUT, pod)
+    }
+
+    fn question(ask: Ask) -> Question {
+        let mut question = Question::new(
+            "errors",
+            1,
+            (String::new(), String::new()),
+            None,
+            ask,
+            Box::new(|line| line.severity == Severity::Error),
+        );
+        for (nanos, pod, severity) in [
+            (1, "a", Severity::Error),
+            (2, "b", Severity::Error),
+            (3, "a", Severity::Info),
+            (MINUTE_NS + 1, "a", Severity::Error),
+        ] {
+            question.see(&Line {
+                stream: &stream(pod),
+                timestamp: Timestamp::from_nanos(nanos),
+                severity,
+                output: Output::Stdout,
+                message: "m",
+                attributes: &[],
+            });
+        }
+        question
+    }
+
+    fn top(values: &[(&str, u64)]) -> Answer {
+        let values = values.iter().map(|(value, n)| ((*value).to_owned(), *n));
+        Answer::Top(values.collect())
+    }
+
+    #[test]
+    fn right_answers_pass_and_wrong_ones_do_not() {
+        let top_pod = Ask::Top {
+            field: Field::Pod,
+            limit: 1,
+        };
+        let newest = Answer::Newest;
+        for (ask, right, wrong) in [
+            (
+                Ask::Newest(2),
+                newest(vec![MINUTE_NS + 1, 2]),
+                newest(vec![MINUTE_NS + 1, 1]),
+            ),
+            (
+                Ask::Newest(2),
+                newest(vec![MINUTE_NS + 1, 2]),
+                newest(vec![MINUTE_NS + 1]),
+            ),
+            (Ask::Count, Answer::Count(3), Answer::Count(4)),
+            (top_pod, top(&[("a", 2)]), top(&[("b", 2)])),
+            (top_pod, top(&[("a", 2)]), top(&[("a", 3)])),
+            (
+                Ask::PerMinute,
+                Answer::PerMinute([(0, 2), (MINUTE_NS, 1)].into()),
+                Answer::PerMinute([(0, 3)].into()),
+            ),
+            (Ask::Count, Answer::Count(3), newest(Vec::new())),
+        ] {
+            let question = question(ask);
+            question.check(&right).unwrap();
+            assert!(question.check(&wrong).is_err(), "{ask:?}: {wrong:?}");
+        }
+    }
+
+    #[test]
+    fn words_are_whole_and_of_any_case() {
+        assert!(has_word("request Timeout!", "timeout"));
+        assert!(!has_word("timeouts my_timeout", "timeout"));
+    }
+}

@@ -25,10 +25,21 @@ pub(super) struct Figures {
 
 /// A row of the table.
 struct Row {
-    what: String,
+    what: &'static str,
     aim: Aim,
     unit: Unit,
     value: fn(&Figures) -> Option<f64>,
+}
+
+impl Row {
+    fn new(what: &'static str, aim: Aim, unit: Unit, value: fn(&Figures) -> Option<f64>) -> Self {
+        Self {
+            what,
+            aim,
+            unit,
+            value,
+        }
+    }
 }
 
 /// What a figure should be, in its unit.
@@ -86,38 +97,32 @@ fn number(n: u64) -> f64 {
 
 /// The rows that are not questions.
 fn ingest_rows() -> Vec<Row> {
-    let row = |what: &str, aim, unit, value| Row {
-        what: what.to_owned(),
-        aim,
-        unit,
-        value,
-    };
     vec![
-        row(
+        Row::new(
             "ingest, lines per CPU-second (to the last ack)",
             Aim::AtLeast(420_000.0),
             Unit::Number,
             |of| Some(number(of.ingested.n_lines) / of.ingested.cpu_secs),
         ),
-        row(
+        Row::new(
             "ingest, lines per CPU-second (background work included)",
             Aim::AtLeast(420_000.0),
             Unit::Number,
             |of| Some(number(of.ingested.n_lines) / of.ingested.settled_cpu_secs),
         ),
-        row(
+        Row::new(
             "ingest, lines/s, client included",
             Aim::AtLeast(450_000.0),
             Unit::Number,
             |of| Some(number(of.ingested.n_lines) / of.ingested.elapsed.as_secs_f64()),
         ),
-        row(
+        Row::new(
             "bytes on disk per line, all indexes",
             Aim::OfPeer(0.78),
             Unit::Bytes,
             |of| Some(of.disk_bytes_per_line),
         ),
-        row(
+        Row::new(
             "peak anonymous memory while ingesting",
             Aim::AtMost(256.0),
             Unit::Mib,
@@ -127,45 +132,39 @@ fn ingest_rows() -> Vec<Row> {
 }
 
 fn last_rows() -> Vec<Row> {
-    let row = |what: &str, aim, unit, value| Row {
-        what: what.to_owned(),
-        aim,
-        unit,
-        value,
-    };
     vec![
-        row(
+        Row::new(
             "4 clients, mixed questions, answers/s",
             Aim::AtLeast(400.0),
             Unit::Number,
             |of| Some(of.queries_per_sec),
         ),
-        row(
+        Row::new(
             "the tail question while ingesting, p50",
             Aim::AtMost(10.0),
             Unit::Millis,
             |of| Some(millis(percentile(&of.tails_while_ingesting, 50))),
         ),
-        row(
+        Row::new(
             "the tail question while ingesting, p99",
             Aim::AtMost(40.0),
             Unit::Millis,
             |of| Some(millis(percentile(&of.tails_while_ingesting, 99))),
         ),
-        row("ack of 100 lines", Aim::AtMost(10.0), Unit::Millis, |of| {
+        Row::new("ack of 100 lines", Aim::AtMost(10.0), Unit::Millis, |of| {
             Some(millis(of.freshness.acknowledged))
         }),
-        row(
+        Row::new(
             "acknowledged → searchable",
             // The time between two calls of a client.
             Aim::AtMost(0.1),
             Unit::Millis,
             |of| Some(millis(of.freshness.searchable)),
         ),
-        row("cold: needle", Aim::AtMost(25.0), Unit::Millis, |of| {
+        Row::new("cold: needle", Aim::AtMost(25.0), Unit::Millis, |of| {
             of.cold.map(|(needle, _)| millis(needle))
         }),
-        row("cold: last 15 min", Aim::AtMost(50.0), Unit::Millis, |of| {
+        Row::new("cold: last 15 min", Aim::AtMost(50.0), Unit::Millis, |of| {
             of.cold.map(|(_, tail)| millis(tail))
         }),
     ]
@@ -230,7 +229,7 @@ pub(super) fn table(questions: &[Question], ours: &Figures, peer: Option<&Figure
     );
     let plain = |row: Row, out: &mut String| {
         line(
-            &row.what,
+            row.what,
             row.aim,
             row.unit,
             (row.value)(ours),
