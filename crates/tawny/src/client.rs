@@ -255,7 +255,7 @@ impl Answer {
 }
 
 /// Encodes all but the characters that stand for themselves everywhere. Source: RFC 3986, 2.3.
-fn percent_encode(text: &str, out: &mut String) {
+pub(crate) fn percent_encode(text: &str, out: &mut String) {
     for byte in text.bytes() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {

@@ -1,5 +1,6 @@
 //! `tawny`: one binary that collects, keeps and searches the logs of a cluster.
 
+mod bench;
 mod cli;
 mod client;
 mod collect;

@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand, and one line in the list below.
 
 mod agent;
+mod bench;
 mod completion;
 mod config;
 mod demo;
@@ -71,6 +72,7 @@ subcommands! {
     Search(search),
     Tail(tail),
     Loadgen(loadgen),
+    Bench(bench),
     Doctor(doctor),
     Config(config),
     Completion(completion),

@@ -5,6 +5,7 @@
     reason = "a helper of a test that cannot go on has failed it"
 )]
 
+mod bench;
 mod collect;
 mod configuration;
 mod doctor;
