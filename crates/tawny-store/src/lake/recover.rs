@@ -33,6 +33,7 @@ impl Writer {
             n_bytes: 0,
         };
         while let Some(group) = replay.next()? {
+            tracing::trace!(seq = group.seq, "taking a record back into memory");
             for change in group.changes {
                 replayed.take(change);
             }
