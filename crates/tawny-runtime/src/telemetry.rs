@@ -69,7 +69,9 @@ impl fmt::Display for Filter {
 }
 
 /// Libraries that log each failure which they also return: it is told once here, with what to do about it.
-const QUIET_TARGETS: &str = "kube_runtime=error,kube_client=error,kube_client::client::builder=off";
+///
+/// And those of the table's log, which tell each of their steps.
+const QUIET_TARGETS: &str = "kube_runtime=error,kube_client=error,kube_client::client::builder=off,buoyant_kernel=warn,buoyant_kernel_engine=warn,deltalake_core=warn";
 
 /// Starts logging. The first call of a process wins; later ones change nothing.
 ///

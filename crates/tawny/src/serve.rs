@@ -53,11 +53,14 @@ pub(crate) async fn open_store(
 /// The engine of the store that is there, or is to be made.
 pub(crate) fn engine(config: &StoreConfig) -> Engine {
     config.engine.set().unwrap_or_else(|| {
-        let is_file = match fs::metadata(&config.path) {
-            Ok(metadata) => metadata.is_file(),
-            Err(_) => config.path.extension().is_some_and(|ext| ext == "db"),
+        let is_named_db = config.path.extension().is_some_and(|ext| ext == "db");
+        let is_sqlite = match fs::metadata(&config.path) {
+            Ok(metadata) if metadata.is_file() => true,
+            // As the lake makes it.
+            Ok(_) => is_named_db && !config.path.join("logs").is_dir(),
+            Err(_) => is_named_db,
         };
-        if is_file {
+        if is_sqlite {
             Engine::Sqlite
         } else {
             Engine::Lake
@@ -278,6 +281,30 @@ mod tests {
     use tawny_model::ByteSize;
 
     use super::*;
+
+    #[test]
+    fn engine_is_the_one_that_is_there_or_what_the_name_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| {
+            let path = dir.path().join(name);
+            engine(&StoreConfig {
+                path,
+                ..StoreConfig::default()
+            })
+        };
+        fs::write(dir.path().join("file"), "").unwrap();
+        fs::create_dir_all(dir.path().join("lake.db/logs")).unwrap();
+        fs::create_dir(dir.path().join("empty.db")).unwrap();
+        for (name, expected) in [
+            ("new.db", Engine::Sqlite),
+            ("new", Engine::Lake),
+            ("file", Engine::Sqlite),
+            ("lake.db", Engine::Lake),
+            ("empty.db", Engine::Sqlite),
+        ] {
+            assert_eq!(at(name), expected, "{name}");
+        }
+    }
 
     #[test]
     fn zero_retention_keeps_everything_kl_17() {

@@ -40,8 +40,8 @@ mod wal;
 mod writer;
 
 use std::{
-    fmt, fs,
-    path::PathBuf,
+    fmt, fs, io,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -265,6 +265,7 @@ impl LakeStore {
     ) -> Result<Self, Error> {
         let root = config.path.clone();
         let (table_path, wal_path) = (root.join("logs"), root.join("wal"));
+        check_place(&root, &table_path)?;
         for directory in [&table_path, &wal_path] {
             fs::create_dir_all(directory)
                 .map_err(|source| Error::file(directory, "make directory", source))?;
@@ -565,6 +566,22 @@ impl Drop for LakeStore {
             }
         }
     }
+}
+
+/// Whether a lake is there or may be made there: not among files of another kind.
+fn check_place(root: &Path, table_path: &Path) -> Result<(), Error> {
+    let is_taken = match fs::read_dir(root) {
+        Ok(mut files) => files.next().is_some() && !table_path.is_dir(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return Err(Error::file(root, "list directory", error)),
+    };
+    if is_taken {
+        return Err(Error::NotAStore {
+            path: root.to_owned(),
+            reason: "the directory holds other files; choose an empty one".to_owned(),
+        });
+    }
+    Ok(())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

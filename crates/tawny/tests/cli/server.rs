@@ -64,6 +64,11 @@ fn stores_that_cannot_be_used_are_refused() {
     let dir = home.path("dir.db");
     std::fs::create_dir(&dir).unwrap();
     on_free_ports(&dir).exits(3).says("dir.db");
+    // A directory of something else is no place for a lake.
+    let pages = home.path("pages");
+    std::fs::create_dir(&pages).unwrap();
+    std::fs::write(format!("{pages}/index.html"), "<html>").unwrap();
+    on_free_ports(&pages).exits(3).says("is no Tawny store");
 
     let running = home.server();
     on_free_ports("t.db")
