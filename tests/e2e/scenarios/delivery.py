@@ -1,14 +1,14 @@
 """No line lost, none repeated: over restarts and kills of agent and server, rotation, and a lost API server."""
 
-import gzip
+import itertools
 import pathlib
-import re
 import time
 from signal import SIGKILL, SIGTERM
 
-from harness import check, check_sequence, wait_until
+from harness import check, check_sequence, ranges, wait_until
 from manifests import counting, pod
 from scene import API, NODE, scenario
+from witness import Witness
 
 
 def check_all_arrive(server, pod_name, last, seconds, namespace=None):
@@ -96,42 +96,26 @@ def rotation_while_agent_is_down(scene):
 
 @scenario(API)
 def rotation_under_api_stream(scene):
-    """A rotation wedges the kubelet's follow stream, and its API shows one file only: what that loses, a gap tells.
+    """A rotation wedges the kubelet's follow stream, and its API shows one file only: loss there is never silent.
 
-    A kubelet that goes over to the new file by itself may leave the old one's last lines out of the stream, which no
-    client can see: such a loss has to end where a file ended.
+    What the API handed out has to arrive. What it did not, a gap has to tell, unless the kubelet went on to the new
+    file within one answer and left lines of the old one out of it: that no client can see.
     """
-    server = scene.server()
-    scene.agent(server, source="api", env=scene.env(KUBELOGS_STREAM_IDLE_TIMEOUT="3s"))
-    directory, ends = rotating_writer(scene, 30_000), {}
-
-    def has_last():
-        note_ends(directory, ends)
-        return 30_000 in server.sequence("writer")[-2000:]
-
-    wait_until(has_last, 120, "the writer's last line")
-    note_ends(directory, ends)
+    server, witness = scene.server(), Witness(scene)
+    scene.agent(server, source="api", env=scene.env(witness.kubeconfig, KUBELOGS_STREAM_IDLE_TIMEOUT="3s"))
+    scene.apply(pod("writer", counting(30_000, per_burst=250, pause=0.2, padding=120)))
+    wait_until(lambda: 30_000 in server.sequence("writer")[-2000:], 120, "the writer's last line")
     numbers = server.sequence("writer")
     check(len(numbers) == len(set(numbers)), "lines were repeated")
-    lost = sorted(set(range(1, 30_001)) - set(numbers))
-    stops = [n for n in lost if n + 1 not in set(lost)]
-    gaps = [message for message in server.messages(pod="writer") if message.startswith("gap:")]
-    silent = [n for n in stops if n not in ends.values()]
-    check(gaps or not silent, f"{len(lost)} lines are lost up to {silent}, no gap says so; files ended at {ends}")
-
-
-def note_ends(directory, ends):
-    """Notes the number of the last line of each rotated file there is, where this machine is the node."""
-    for file in directory.iterdir() if directory.exists() else ():
-        name = file.name.removesuffix(".gz")
-        if name == "0.log" or name.endswith(".tmp"):
-            continue
-        try:
-            content = file.read_bytes()
-            content = gzip.decompress(content) if file.name.endswith(".gz") else content
-        except (FileNotFoundError, EOFError, gzip.BadGzipFile):
-            continue  # it is being compressed; another look finds it
-        ends[name] = int(re.findall(rb"seq (\d+) ", content)[-1])
+    answers = witness.sequences()
+    handed_out = {number for answer in answers for number in answer}
+    dropped = handed_out - set(numbers)
+    check(not dropped, f"the API handed out {ranges(dropped)}, and they are not stored")
+    skipped = {pair for answer in answers for pair in itertools.pairwise(answer) if pair[1] > pair[0] + 1}
+    holes = [(a, b) for a, b in itertools.pairwise([0, *numbers]) if b != a + 1]
+    if any(hole not in skipped for hole in holes):
+        gaps = [message for message in server.messages(pod="writer") if message.startswith("gap:")]
+        check(gaps, f"{30_000 - len(numbers)} lines are lost and no gap says so: {holes}")
 
 
 @scenario(NODE)
