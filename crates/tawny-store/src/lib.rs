@@ -4,6 +4,7 @@
 #[expect(clippy::unwrap_used, reason = "tests, though they live in the library")]
 pub mod conformance;
 pub mod error;
+mod group;
 pub mod lake;
 pub mod limits;
 mod metrics;

@@ -15,7 +15,7 @@ use std::{
     collections::BTreeSet,
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -30,7 +30,7 @@ pub(crate) use self::{
     state::{SegmentFile, State},
 };
 use super::files::Storage;
-use crate::Error;
+use crate::{Error, group::lock};
 
 /// Commits between checkpoints: opening replays at most these, and a commit of the table costs a file of 1 kB.
 const CHECKPOINT_COMMITS: u64 = 50;
@@ -258,11 +258,6 @@ impl Catalog {
         self.checkpointed.store(version, Ordering::Relaxed);
         Ok(())
     }
-}
-
-/// The maps behind these locks are whole after any panic: nothing is half changed.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Differs between processes; from the standard library's keys for hash maps.

@@ -5,13 +5,11 @@ use std::sync::{Arc, mpsc};
 use rustc_hash::FxHashSet;
 use tawny_model::{ByteSize, StreamId, Timestamp};
 
-use super::{
-    Shared, compact,
-    run::Run,
-    state::Live,
-    writer::{Command, Reply, answer},
+use super::{Shared, compact, run::Run, state::Live, writer::Command};
+use crate::{
+    Error, Retention,
+    group::{Reply, answer},
 };
-use crate::{Error, Retention};
 
 /// Jobs that callers wait for; merging happens between them.
 pub(super) enum Job {

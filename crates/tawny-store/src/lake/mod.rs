@@ -43,7 +43,7 @@ use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
         mpsc as std_mpsc,
     },
@@ -57,7 +57,7 @@ use tawny_model::{Batch, ByteSize, EntryId, LogEntry, StreamEnd, StreamId, Times
 use tawny_runtime::SharedClock;
 use tokio::{
     runtime::Handle,
-    sync::{Semaphore, broadcast, mpsc, oneshot},
+    sync::{Semaphore, broadcast, oneshot},
     task,
     time::Instant,
 };
@@ -73,11 +73,13 @@ use self::{
     streams::Registry,
     table::Table,
     wal::Wal,
-    writer::{Command, Input, Stored, Writer},
+    writer::{Command, Writer},
 };
 use crate::{
     Committed, Error, Facet, FacetsRequest, Filter, Histogram, HistogramRequest, LogStore,
-    Retention, SearchPage, SearchRequest, StoreStats, Written, limits,
+    Retention, SearchPage, SearchRequest, StoreStats, Written,
+    group::{COMMITTED_QUEUE, Reply, ToWriter},
+    limits,
     metrics::{Metrics, QueryKind, QueryLabel},
     ownership::Ownership,
 };
@@ -134,21 +136,14 @@ impl LakeConfig {
     }
 }
 
-/// Calls that wait for the writer. A caller waits for a place, so memory is bounded by 64 requests of the size the
-/// server admits (4 MiB each: 256 MiB at worst, and only while the disk is stuck).
-const WRITE_QUEUE: usize = 64;
-
-/// Records a slow subscriber may fall behind: 32 × 4 MiB of text = 128 MiB at worst.
-const COMMITTED_QUEUE: usize = 32;
-
 /// Jobs for the maintainer that may wait; further callers wait to be queued.
 const JOB_QUEUE: usize = 16;
 
 /// The columnar engine. Dropping it waits for the record and the segment at hand and frees the directory.
 pub struct LakeStore {
     shared: Arc<Shared>,
+    to_writer: ToWriter<Command>,
     /// `None` only while being dropped.
-    commands_tx: Option<mpsc::Sender<Command>>,
     maintenance_tx: Option<std_mpsc::SyncSender<Job>>,
     threads: Vec<thread::JoinHandle<()>>,
     readers: Arc<Semaphore>,
@@ -293,7 +288,7 @@ impl LakeStore {
             n_streams: AtomicU64::new(0),
             is_stopping: AtomicBool::new(false),
         });
-        let (commands_tx, commands_rx) = mpsc::channel(WRITE_QUEUE);
+        let (to_writer, commands_rx) = ToWriter::new();
         let (jobs_tx, jobs_rx) = std_mpsc::sync_channel(1);
         let (news_tx, news_rx) = std_mpsc::sync_channel(1);
         let (maintenance_tx, maintenance_rx) = std_mpsc::sync_channel(JOB_QUEUE);
@@ -306,15 +301,16 @@ impl LakeStore {
             jobs_tx,
             news_rx,
         )?;
+        let commands_tx = to_writer.downgrade().ok_or(Error::Closed)?;
         let flusher = Flusher {
             shared: Arc::clone(&shared),
             news_tx,
-            commands_tx: commands_tx.downgrade(),
+            commands_tx: commands_tx.clone(),
             maintenance_tx: maintenance_tx.clone(),
         };
         let maintainer = Maintainer {
             shared: Arc::clone(&shared),
-            commands_tx: commands_tx.downgrade(),
+            commands_tx,
         };
         let start = |name: &str, run: Box<dyn FnOnce() + Send>| {
             thread::Builder::new()
@@ -337,30 +333,11 @@ impl LakeStore {
         Ok(Self {
             readers: Arc::new(Semaphore::new(shared.config.n_readers.max(1))),
             shared,
-            commands_tx: Some(commands_tx),
+            to_writer,
             maintenance_tx: Some(maintenance_tx),
             threads,
             _ownership: ownership,
         })
-    }
-
-    /// Hands a command to the writer and waits for its answer.
-    async fn command<T>(
-        &self,
-        command: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Command,
-    ) -> Result<T, Error> {
-        let (reply_tx, reply_rx) = oneshot::channel();
-        let commands_tx = self.commands_tx.as_ref().ok_or(Error::Closed)?;
-        commands_tx
-            .send(command(reply_tx))
-            .await
-            .map_err(|_| Error::Closed)?;
-        reply_rx.await.map_err(|_| Error::Closed)?
-    }
-
-    async fn store(&self, input: Input) -> Result<Stored, Error> {
-        self.shared.metrics.writes_pushed.inc();
-        self.command(|reply| Command::Store { input, reply }).await
     }
 
     /// Merges each day's segments into one; answers how many files went.
@@ -372,10 +349,7 @@ impl LakeStore {
     }
 
     /// Hands a job to the maintainer and waits for its answer.
-    async fn job<T>(
-        &self,
-        job: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Job,
-    ) -> Result<T, Error> {
+    async fn job<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, Error> {
         let (reply_tx, reply_rx) = oneshot::channel();
         let maintenance_tx = self.maintenance_tx.clone().ok_or(Error::Closed)?;
         let job = job(reply_tx);
@@ -444,28 +418,31 @@ impl LogStore for LakeStore {
         streams: &[StreamId],
     ) -> Result<Vec<Option<StreamEnd>>, Error> {
         let streams = streams.to_vec();
-        self.command(|reply| Command::Resume {
-            writer,
-            streams,
-            reply,
-        })
-        .await
+        self.to_writer
+            .ask(|reply| Command::Resume {
+                writer,
+                streams,
+                reply,
+            })
+            .await
     }
 
     async fn write(&self, batches: Vec<Batch>) -> Result<Vec<Written>, Error> {
         limits::check_batches(&batches)?;
-        match self.store(Input::Batches(batches)).await? {
-            Stored::Batches(written) => Ok(written),
-            Stored::Entries(_) => Err(Error::Closed),
-        }
+        self.to_writer
+            .store_batches(batches, &self.shared.metrics, |input, reply| {
+                Command::Store { input, reply }
+            })
+            .await
     }
 
     async fn append(&self, entries: Vec<LogEntry>) -> Result<u64, Error> {
         limits::check_entries(&entries)?;
-        match self.store(Input::Entries(entries)).await? {
-            Stored::Entries(n_new) => Ok(n_new),
-            Stored::Batches(_) => Err(Error::Closed),
-        }
+        self.to_writer
+            .store_entries(entries, &self.shared.metrics, |input, reply| {
+                Command::Store { input, reply }
+            })
+            .await
     }
 
     async fn search(&self, request: &SearchRequest) -> Result<SearchPage, Error> {
@@ -543,11 +520,7 @@ impl LogStore for LakeStore {
     }
 
     async fn died(&self) {
-        match &self.commands_tx {
-            // The writer lets go of its end only when it panics, as long as this one is held.
-            Some(commands_tx) => commands_tx.closed().await,
-            None => std::future::pending().await,
-        }
+        self.to_writer.died().await;
     }
 
     fn subscribe(&self) -> broadcast::Receiver<Arc<Committed>> {
@@ -558,7 +531,7 @@ impl LogStore for LakeStore {
 impl Drop for LakeStore {
     fn drop(&mut self) {
         self.shared.is_stopping.store(true, Relaxed);
-        self.commands_tx = None;
+        self.to_writer.close();
         self.maintenance_tx = None;
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
@@ -582,10 +555,6 @@ fn check_place(root: &Path, table_path: &Path) -> Result<(), Error> {
         });
     }
     Ok(())
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(feature = "test-util")]

@@ -11,12 +11,11 @@ use tawny_model::Stream;
 use super::{
     catalog::{Catalog, Change, Day, Outcome, SegmentFile, SegmentPath, State as TableState},
     files::{Storage, Upload, io_error},
-    lock,
     segment::{BlockCache, Segment, SegmentOptions, SegmentRow, SegmentWriter},
     state::{Live, State},
     streams::Registry,
 };
-use crate::Error;
+use crate::{Error, group::lock};
 
 /// zstd levels: quick while rows wait in memory, thorough where there is time. Level 9 saves a tenth of the messages
 /// for five times the work.

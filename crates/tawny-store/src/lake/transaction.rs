@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use tawny_model::{
-    Admission, Batch, Entries, LogEntry, Position, Stream, StreamEnd, StreamId, Timestamp, admit,
+    Batch, Entries, LogEntry, Position, Stream, StreamEnd, StreamId, Timestamp, admit,
 };
 use tokio::time::Instant;
 
@@ -12,12 +12,13 @@ use super::{
     rows::HotRows,
     streams::{Known, Last},
     wal::Change,
-    writer::{Input, Stored, Writer},
+    writer::Writer,
 };
-use crate::{Committed, Error, Written, metrics::Metrics};
-
-/// A stream's `written` is brought forward in steps of an hour where nothing else of it changes.
-const WRITTEN_STEP_NS: i64 = 3_600 * 1_000_000_000;
+use crate::{
+    Committed, Error, Written,
+    group::{Input, Results, Sorted, Stored, WRITTEN_STEP_NS},
+    metrics::Metrics,
+};
 
 /// What a group changes in memory before it is durable, so that it can be taken back.
 #[derive(Default)]
@@ -35,16 +36,6 @@ struct PendingRows {
     stream: Arc<Stream>,
     end: Option<StreamEnd>,
     rows: Option<Arc<HotRows>>,
-}
-
-/// Batches by what became of them, for the metrics.
-#[derive(Default)]
-struct Results {
-    new: u64,
-    duplicate: u64,
-    gap: u64,
-    fenced: u64,
-    repeated_entries: u64,
 }
 
 impl Writer {
@@ -108,42 +99,28 @@ impl Writer {
     fn admit(&mut self, pending: &mut Pending, batch: Batch) -> Written {
         let id = &batch.stream.id;
         let committed = self.registry.get(id).and_then(|known| known.end);
-        match admit(&batch, committed, self.owners.get(id).copied()) {
-            Admission::New { skip } => {
-                let mut known = self.touch(pending, &batch.stream, true);
-                let end = StreamEnd {
-                    end: batch.end,
-                    mark: batch.end_mark,
-                };
-                known.end = Some(end);
-                let n_new = batch.entries.len() - skip;
-                let rows = self.name_rows(&mut known, batch.entries, skip);
-                pending.rows.push(PendingRows {
-                    stream: Arc::clone(&known.stream),
-                    end: Some(end),
-                    rows,
-                });
-                self.registry.insert(known);
-                pending.results.new += 1;
-                Written::New {
-                    end: batch.end,
-                    n_new: n_new as u64,
-                }
-            }
-            Admission::Duplicate => {
-                pending.results.duplicate += 1;
-                Written::Duplicate {
-                    end: committed.unwrap_or_default().end,
-                }
-            }
-            Admission::Gap { committed } => {
-                pending.results.gap += 1;
-                Written::Gap { committed }
-            }
-            Admission::Fenced => {
-                pending.results.fenced += 1;
-                Written::Fenced
-            }
+        let admission = admit(&batch, committed, self.owners.get(id).copied());
+        let skip = match pending.results.sort(admission, committed) {
+            Sorted::New { skip } => skip,
+            Sorted::Answered(written) => return written,
+        };
+        let mut known = self.touch(pending, &batch.stream, true);
+        let end = StreamEnd {
+            end: batch.end,
+            mark: batch.end_mark,
+        };
+        known.end = Some(end);
+        let n_new = batch.entries.len() - skip;
+        let rows = self.name_rows(&mut known, batch.entries, skip);
+        pending.rows.push(PendingRows {
+            stream: Arc::clone(&known.stream),
+            end: Some(end),
+            rows,
+        });
+        self.registry.insert(known);
+        Written::New {
+            end: batch.end,
+            n_new: n_new as u64,
         }
     }
 
@@ -298,14 +275,7 @@ impl Writer {
             .n_streams
             .store(self.registry.len() as u64, Relaxed);
         self.shared.set_wal_bytes(self.wal.len_bytes());
-        let Results {
-            new,
-            duplicate,
-            gap,
-            fenced,
-            repeated_entries,
-        } = pending.results;
-        metrics.admitted(new, duplicate, gap, fenced, repeated_entries);
+        pending.results.tell(metrics);
     }
 
     fn roll_back(&mut self, pending: Pending) {

@@ -7,11 +7,8 @@ use std::{
 };
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use tawny_model::{Batch, LogEntry, StreamEnd, StreamId, Timestamp, WriterId};
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Instant,
-};
+use tawny_model::{StreamEnd, StreamId, Timestamp, WriterId};
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     Shared,
@@ -20,9 +17,10 @@ use super::{
     streams::Registry,
     wal::{Change, Wal},
 };
-use crate::{Error, Written};
-
-pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
+use crate::{
+    Error,
+    group::{GROUP_TEXT_BYTES, Input, Reply, Stored, answer},
+};
 
 /// What the writer is asked to do. A reply nobody waits for is no error: the work is done all the same.
 pub(super) enum Command {
@@ -48,28 +46,6 @@ pub(super) enum Command {
     Wake,
 }
 
-/// Lines to store.
-pub(super) enum Input {
-    Batches(Vec<Batch>),
-    Entries(Vec<LogEntry>),
-}
-
-/// What became of an [`Input`], in kind.
-#[derive(Clone)]
-pub(super) enum Stored {
-    Batches(Vec<Written>),
-    Entries(u64),
-}
-
-impl Input {
-    fn text_bytes(&self) -> usize {
-        match self {
-            Self::Batches(batches) => batches.iter().map(|batch| batch.entries.text_bytes()).sum(),
-            Self::Entries(entries) => entries.iter().map(|entry| entry.message.len()).sum(),
-        }
-    }
-}
-
 /// Rows to be made into segments, with the streams as of the same record of the log.
 pub(super) struct FlushJob {
     pub(super) rows: Vec<Arc<HotRows>>,
@@ -86,10 +62,6 @@ pub(super) enum FlushNews {
     /// It goes on trying.
     Failed(Error),
 }
-
-/// Text that one record gathers from waiting writers: long enough to share the cost of an fsync, short enough (some
-/// 10 ms) that the first of them does not wait for long.
-const GROUP_TEXT_BYTES: usize = 4 << 20;
 
 /// How long a writer waits for room in memory before it looks whether the flusher is in trouble.
 const ROOM_WAIT: Duration = Duration::from_secs(30);
@@ -315,9 +287,4 @@ impl Writer {
         }
         self.shared.state.forget(&gone);
     }
-}
-
-pub(super) fn answer<T>(reply: Reply<T>, result: Result<T, Error>) {
-    // A caller that went away needs no answer; what it asked for is done.
-    drop(reply.send(result));
 }

@@ -29,7 +29,7 @@ use tawny_model::{
 };
 use tawny_runtime::SharedClock;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, broadcast},
     task,
     time::Instant,
 };
@@ -38,11 +38,13 @@ use self::{
     reader::Reader,
     reserve::Reserve,
     row::{StreamMap, StreamRow},
-    writer::{Command, Input, Stored, Writer},
+    writer::{Command, Writer},
 };
 use crate::{
     Committed, Error, Facet, FacetsRequest, Filter, Histogram, HistogramRequest, LogStore,
-    Retention, SearchPage, SearchRequest, StoreStats, Written, limits,
+    Retention, SearchPage, SearchRequest, StoreStats, Written,
+    group::{COMMITTED_QUEUE, ToWriter, lock},
+    limits,
     metrics::{Metrics, QueryKind, QueryLabel},
     ownership::Ownership,
 };
@@ -79,18 +81,10 @@ impl SqliteConfig {
     }
 }
 
-/// Calls that wait for the writer. A caller waits for a place, so memory is bounded by 64 requests of the size the
-/// server admits (4 MiB each: 256 MiB at worst, and only while the disk is stuck).
-const WRITE_QUEUE: usize = 64;
-
-/// Transactions a slow subscriber may fall behind: 32 × 4 MiB of text = 128 MiB at worst.
-const COMMITTED_QUEUE: usize = 32;
-
 /// The SQLite engine. Dropping it waits for the transaction at hand and frees the file.
 pub struct SqliteStore {
     shared: Arc<Shared>,
-    /// `None` only while being dropped.
-    commands_tx: Option<mpsc::Sender<Command>>,
+    to_writer: ToWriter<Command>,
     writer: Option<thread::JoinHandle<()>>,
     readers: Arc<Readers>,
     /// Declared last: freed only when every connection is closed.
@@ -170,7 +164,7 @@ impl SqliteStore {
             Arc::clone(&shared),
             Reserve::new(&config.path, config.reserve),
         )?;
-        let (commands_tx, commands_rx) = mpsc::channel(WRITE_QUEUE);
+        let (to_writer, commands_rx) = ToWriter::new();
         let thread = thread::Builder::new()
             .name("tawny-store".to_owned())
             .spawn(move || writer.run(commands_rx))
@@ -181,7 +175,7 @@ impl SqliteStore {
             })?;
         Ok(Self {
             shared,
-            commands_tx: Some(commands_tx),
+            to_writer,
             writer: Some(thread),
             readers: Arc::new(Readers {
                 permits: Arc::new(Semaphore::new(n_readers)),
@@ -189,25 +183,6 @@ impl SqliteStore {
             }),
             _ownership: ownership,
         })
-    }
-
-    /// Hands a command to the writer and waits for its answer.
-    async fn command<T>(
-        &self,
-        command: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Command,
-    ) -> Result<T, Error> {
-        let (reply_tx, reply_rx) = oneshot::channel();
-        let commands_tx = self.commands_tx.as_ref().ok_or(Error::Closed)?;
-        commands_tx
-            .send(command(reply_tx))
-            .await
-            .map_err(|_| Error::Closed)?;
-        reply_rx.await.map_err(|_| Error::Closed)?
-    }
-
-    async fn store(&self, input: Input) -> Result<Stored, Error> {
-        self.shared.metrics.writes_pushed.inc();
-        self.command(|reply| Command::Store { input, reply }).await
     }
 
     /// Answers a question on a blocking thread. A caller that goes away interrupts it.
@@ -259,28 +234,31 @@ impl LogStore for SqliteStore {
         streams: &[StreamId],
     ) -> Result<Vec<Option<StreamEnd>>, Error> {
         let streams = streams.to_vec();
-        self.command(|reply| Command::Resume {
-            writer,
-            streams,
-            reply,
-        })
-        .await
+        self.to_writer
+            .ask(|reply| Command::Resume {
+                writer,
+                streams,
+                reply,
+            })
+            .await
     }
 
     async fn write(&self, batches: Vec<Batch>) -> Result<Vec<Written>, Error> {
         limits::check_batches(&batches)?;
-        match self.store(Input::Batches(batches)).await? {
-            Stored::Batches(written) => Ok(written),
-            Stored::Entries(_) => Err(Error::Closed),
-        }
+        self.to_writer
+            .store_batches(batches, &self.shared.metrics, |input, reply| {
+                Command::Store { input, reply }
+            })
+            .await
     }
 
     async fn append(&self, entries: Vec<LogEntry>) -> Result<u64, Error> {
         limits::check_entries(&entries)?;
-        match self.store(Input::Entries(entries)).await? {
-            Stored::Entries(n_new) => Ok(n_new),
-            Stored::Batches(_) => Err(Error::Closed),
-        }
+        self.to_writer
+            .store_entries(entries, &self.shared.metrics, |input, reply| {
+                Command::Store { input, reply }
+            })
+            .await
     }
 
     async fn search(&self, request: &SearchRequest) -> Result<SearchPage, Error> {
@@ -317,18 +295,20 @@ impl LogStore for SqliteStore {
     }
 
     async fn delete_older_than(&self, before: Timestamp) -> Result<u64, Error> {
-        self.command(|reply| Command::Delete { before, reply })
+        self.to_writer
+            .ask(|reply| Command::Delete { before, reply })
             .await
     }
 
     async fn apply_retention(&self, retention: &Retention, now: Timestamp) -> Result<u64, Error> {
         let retention = *retention;
-        self.command(|reply| Command::Retain {
-            retention,
-            now,
-            reply,
-        })
-        .await
+        self.to_writer
+            .ask(|reply| Command::Retain {
+                retention,
+                now,
+                reply,
+            })
+            .await
     }
 
     async fn stats(&self) -> Result<StoreStats, Error> {
@@ -346,11 +326,7 @@ impl LogStore for SqliteStore {
     }
 
     async fn died(&self) {
-        match &self.commands_tx {
-            // The writer lets go of its end only when it panics, as long as this one is held.
-            Some(commands_tx) => commands_tx.closed().await,
-            None => std::future::pending().await,
-        }
+        self.to_writer.died().await;
     }
 
     fn subscribe(&self) -> broadcast::Receiver<Arc<Committed>> {
@@ -360,7 +336,7 @@ impl LogStore for SqliteStore {
 
 impl Drop for SqliteStore {
     fn drop(&mut self) {
-        self.commands_tx = None;
+        self.to_writer.close();
         // The writer's connection should be the last to close: only it can fold in and remove the log.
         lock(&self.readers.idle).clear();
         if let Some(writer) = self.writer.take()
@@ -433,10 +409,6 @@ impl Drop for InterruptOnDrop {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -455,9 +427,9 @@ mod tests {
         let alive = tokio::time::timeout(Duration::from_millis(1), store.died()).await;
         assert!(alive.is_err(), "it works");
         // As a panic leaves it: the receiving end is gone.
-        let (commands_tx, commands_rx) = mpsc::channel(1);
+        let (to_writer, commands_rx) = ToWriter::new();
         drop(commands_rx);
-        store.commands_tx = Some(commands_tx);
+        store.to_writer = to_writer;
         store.died().await;
         let error = store.write(Vec::new()).await.unwrap_err();
         assert!(matches!(error, Error::Closed), "{error}");

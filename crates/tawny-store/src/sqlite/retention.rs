@@ -10,9 +10,12 @@ use super::{
     row::{StreamRow, timestamp_of},
     schema::{BUSY_TIMEOUT, sqlite_error},
     transaction::MINUTE_NS,
-    writer::{Reply, Writer, answer},
+    writer::Writer,
 };
-use crate::{Error, Retention};
+use crate::{
+    Error, Retention,
+    group::{Reply, answer},
+};
 
 /// Entries one step deletes: some 20 ms.
 const STEP_ENTRIES: u64 = 2_000;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use rusqlite::{Connection, params};
 use rustc_hash::{FxHashMap, FxHashSet};
 use tawny_model::{
-    Admission, Batch, EntryId, EntryRef, LogEntry, Output, Severity, Stream, StreamEnd, StreamId,
-    Timestamp, admit,
+    Batch, EntryId, EntryRef, LogEntry, Output, Severity, Stream, StreamEnd, StreamId, Timestamp,
+    admit,
 };
 use tokio::time::Instant;
 
@@ -14,18 +14,16 @@ use super::{
     ids::{Drift, free_id},
     row::{StreamRow, ns_of, stream_term, timestamp_of, write_attributes, write_terms},
     schema::sqlite_error,
-    writer::{Input, Known, Stored, Writer},
+    writer::{Known, Writer},
 };
 use crate::{
     Committed, Error, Written,
+    group::{Input, Results, Sorted, Stored, WRITTEN_STEP_NS},
     naming::{base_id, merge_stream},
 };
 
 /// Entries of one rollup row lie in one minute.
 pub(super) const MINUTE_NS: i64 = 60_000_000_000;
-
-/// A stream's `written_ns` is brought forward in steps of an hour where nothing else in its row changes.
-const WRITTEN_STEP_NS: i64 = 3_600 * 1_000_000_000;
 
 /// An entry on its way into a row.
 struct NewRow<'a> {
@@ -91,16 +89,6 @@ struct Pending<'a> {
     appended: FxHashSet<(i64, StreamRow, Box<str>)>,
     looked_up_us: FxHashSet<i64>,
     results: Results,
-}
-
-/// Batches by what became of them, for the metrics.
-#[derive(Default)]
-struct Results {
-    new: u64,
-    duplicate: u64,
-    gap: u64,
-    fenced: u64,
-    repeated_entries: u64,
 }
 
 struct Touched {
@@ -188,41 +176,27 @@ impl Writer {
             Some(touched) => touched.known.end,
             None => self.streams.get(id).and_then(|known| known.end),
         };
-        match admit(batch, committed, self.owners.get(id).copied()) {
-            Admission::New { skip } => {
-                let known = pending.touch(self, &batch.stream, true);
-                known.end = Some(StreamEnd {
-                    end: batch.end,
-                    mark: batch.end_mark,
-                });
-                let (key, stream_row) = (known.key, known.row);
-                pending
-                    .rows
-                    .extend(batch.entries.iter().skip(skip).map(|entry| NewRow {
-                        id: base_id(entry.timestamp(), key),
-                        stream_row,
-                        source: Source::Batch(entry),
-                    }));
-                pending.results.new += 1;
-                Written::New {
-                    end: batch.end,
-                    n_new: (batch.entries.len() - skip) as u64,
-                }
-            }
-            Admission::Duplicate => {
-                pending.results.duplicate += 1;
-                Written::Duplicate {
-                    end: committed.unwrap_or_default().end,
-                }
-            }
-            Admission::Gap { committed } => {
-                pending.results.gap += 1;
-                Written::Gap { committed }
-            }
-            Admission::Fenced => {
-                pending.results.fenced += 1;
-                Written::Fenced
-            }
+        let admission = admit(batch, committed, self.owners.get(id).copied());
+        let skip = match pending.results.sort(admission, committed) {
+            Sorted::New { skip } => skip,
+            Sorted::Answered(written) => return written,
+        };
+        let known = pending.touch(self, &batch.stream, true);
+        known.end = Some(StreamEnd {
+            end: batch.end,
+            mark: batch.end_mark,
+        });
+        let (key, stream_row) = (known.key, known.row);
+        pending
+            .rows
+            .extend(batch.entries.iter().skip(skip).map(|entry| NewRow {
+                id: base_id(entry.timestamp(), key),
+                stream_row,
+                source: Source::Batch(entry),
+            }));
+        Written::New {
+            end: batch.end,
+            n_new: (batch.entries.len() - skip) as u64,
         }
     }
 
@@ -363,16 +337,7 @@ impl Writer {
             self.streams.insert(id, touched.known);
         }
         self.shared.metrics.stored(n_rows, self.streams.len());
-        let Results {
-            new,
-            duplicate,
-            gap,
-            fenced,
-            repeated_entries,
-        } = pending.results;
-        self.shared
-            .metrics
-            .admitted(new, duplicate, gap, fenced, repeated_entries);
+        pending.results.tell(&self.shared.metrics);
     }
 
     /// Puts file and published streams back to what was before.

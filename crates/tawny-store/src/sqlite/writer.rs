@@ -4,8 +4,8 @@ use std::{collections::VecDeque, sync::Arc};
 
 use rusqlite::Connection;
 use rustc_hash::FxHashMap;
-use tawny_model::{Batch, LogEntry, Stream, StreamEnd, StreamId, StreamKey, Timestamp, WriterId};
-use tokio::sync::{mpsc, oneshot};
+use tawny_model::{Stream, StreamEnd, StreamId, StreamKey, Timestamp, WriterId};
+use tokio::sync::mpsc;
 
 use super::{
     Shared,
@@ -15,9 +15,10 @@ use super::{
     row::{STREAM_COLUMNS, StoredStream, StreamRow},
     schema::{DELETION_PAGES, limit_pages, sqlite_error},
 };
-use crate::{Error, Retention, Written};
-
-pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
+use crate::{
+    Error, Retention,
+    group::{GROUP_TEXT_BYTES, Input, Reply, Stored, answer},
+};
 
 /// What the writer is asked to do. A reply nobody waits for is no error: the work is done all the same.
 pub(super) enum Command {
@@ -41,26 +42,7 @@ pub(super) enum Command {
     },
 }
 
-/// Lines to store.
-pub(super) enum Input {
-    Batches(Vec<Batch>),
-    Entries(Vec<LogEntry>),
-}
-
-/// What became of an [`Input`], in kind.
-pub(super) enum Stored {
-    Batches(Vec<Written>),
-    Entries(u64),
-}
-
 impl Input {
-    fn text_bytes(&self) -> usize {
-        match self {
-            Self::Batches(batches) => batches.iter().map(|batch| batch.entries.text_bytes()).sum(),
-            Self::Entries(entries) => entries.iter().map(|entry| entry.message.len()).sum(),
-        }
-    }
-
     /// Whether both may share a transaction: appended entries look for repeats among what is stored, so they must not
     /// meet rows that are still on their way.
     fn joins(&self, other: &Self) -> bool {
@@ -70,10 +52,6 @@ impl Input {
         )
     }
 }
-
-/// Text that one transaction gathers from waiting writers before it commits: long enough to share the cost of an
-/// fsync, short enough (tens of milliseconds) that the first of them does not wait for long.
-const GROUP_TEXT_BYTES: usize = 4 << 20;
 
 pub(super) struct Writer {
     pub(super) conn: Connection,
@@ -283,9 +261,4 @@ impl Writer {
         self.is_freeing = false;
         self.reserve.fill();
     }
-}
-
-pub(super) fn answer<T>(reply: Reply<T>, result: Result<T, Error>) {
-    // A caller that went away needs no answer; what it asked for is done.
-    drop(reply.send(result));
 }

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use deltalake_core::protocol::checkpoints;
 
-use super::{Catalog, lock, log, path::SegmentPath, replay};
-use crate::{Error, lake::files::library_error};
+use super::{Catalog, log, path::SegmentPath, replay};
+use crate::{Error, group::lock, lake::files::library_error};
 
 /// How far back other readers may follow the log, and the longest grace of a removed file.
 pub(super) const LOG_RETENTION: Duration = Duration::from_hours(48);
