@@ -1,5 +1,7 @@
 //! `tawny demo` as a subcommand.
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
 use tawny_runtime::{StopSignals, Supervisor};
 
@@ -50,11 +52,17 @@ impl Run for Args {
         // Behind the demo's own, so that the user's win.
         flags.extend(self.listen.given());
         let loaded = context.load_and_log(flags)?;
-        up::run(&loaded, &context.env, supervisor, signals, |http| {
-            if let Some(http) = http {
-                note(&demo::welcome(&format!("http://{http}")));
-            }
-        })
+        up::run(
+            &loaded,
+            &context.env,
+            supervisor,
+            signals,
+            |supervisor, http, store| {
+                if let Some(http) = http {
+                    demo::spawn_welcome(supervisor, format!("http://{http}"), Arc::clone(store));
+                }
+            },
+        )
         .await
     }
 }

@@ -8,6 +8,7 @@ use std::{
 use tawny_collect::StoreSink;
 use tawny_runtime::{Registry, SharedClock, StopSignals, Supervisor, SystemClock, metrics};
 use tawny_server::Server;
+use tawny_store::LogStore;
 
 use super::{Context, Outcome, Run};
 use crate::{
@@ -38,19 +39,20 @@ impl Run for Args {
             &context.env,
             Supervisor::default(),
             signals,
-            |_http| {},
+            |_, _, _| {},
         )
         .await
     }
 }
 
-/// Runs all of Tawny beside what the supervisor already holds; tells the HTTP address once it is bound.
+/// Runs all of Tawny beside what the supervisor already holds; `on_bound` learns the HTTP address and the store, and may
+/// add tasks, before anything is collected.
 pub(super) async fn run(
     loaded: &Loaded,
     env: &Env,
     mut supervisor: Supervisor,
     signals: StopSignals,
-    on_bound: impl FnOnce(Option<SocketAddr>),
+    on_bound: impl FnOnce(&mut Supervisor, Option<SocketAddr>, &Arc<dyn LogStore>),
 ) -> Outcome {
     let config = &loaded.config;
     let way = collect::choose(loaded, env)?;
@@ -65,12 +67,11 @@ pub(super) async fn run(
         IpAddr::from([127, 0, 0, 1])
     };
     let listeners = serve::bind(config, default_host).await?;
-    on_bound(
-        listeners
-            .http
-            .as_ref()
-            .and_then(|http| http.local_addr().ok()),
-    );
+    let http = listeners
+        .http
+        .as_ref()
+        .and_then(|http| http.local_addr().ok());
+    on_bound(&mut supervisor, http, &store);
     let limits = serve::limits(&config.limits, config.general.shutdown_timeout);
     let server = Server::new(
         Arc::clone(&store),

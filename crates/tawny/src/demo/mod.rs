@@ -10,17 +10,23 @@ use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use serde_json::json;
+use tawny_model::Timestamp;
+use tawny_query::Query;
 use tawny_runtime::{
     CancellationToken, Clock as _, OnExit, Stage, Supervisor, SystemClock, duration,
 };
+use tawny_store::{Filter, LogStore, Order, SearchRequest};
 use tokio::{
     net::TcpListener,
-    sync::{Mutex, watch},
+    sync::{Mutex, broadcast::error::RecvError, watch},
     time::MissedTickBehavior,
 };
 
-use api::Shared;
-use cluster::{Cluster, NODE};
+use self::{
+    api::Shared,
+    cluster::{Cluster, NODE},
+};
+use crate::cli::note;
 
 /// Options of `tawny demo`.
 #[derive(Debug, Clone, clap::Args)]
@@ -142,8 +148,59 @@ fn write_kubeconfig(path: &Path, url: &str) -> io::Result<()> {
     std::fs::write(path, config.to_string())
 }
 
-/// What a newcomer is told once everything runs: where to look, and what to try.
-pub(crate) fn welcome(http: &str) -> String {
+/// Queries a newcomer is told to try.
+const PROBLEMS: &str = "level>=error";
+const CRASHES: &str = "\"nil pointer\" pod:crasher-*";
+const LIVE: &str = "status>=500 namespace:shop";
+
+/// Tells a newcomer where to look as soon as the past has been collected so far that there is something to see.
+pub(crate) fn spawn_welcome(supervisor: &mut Supervisor, http: String, store: Arc<dyn LogStore>) {
+    supervisor.spawn(
+        "demo_welcome",
+        Stage::Serve,
+        OnExit::StopProcess,
+        |stop| async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                shown = something_to_see(&*store) => shown?,
+            }
+            note(&welcome(&http));
+            stop.cancelled().await;
+            Ok::<(), tawny_store::Error>(())
+        },
+    );
+}
+
+/// Completes once each query told to the newcomer finds a line.
+async fn something_to_see(store: &dyn LogStore) -> Result<(), tawny_store::Error> {
+    let mut committed = store.subscribe();
+    for text in [PROBLEMS, CRASHES, LIVE] {
+        let Ok(query) = Query::parse(text) else {
+            continue; // a test parses them
+        };
+        let request = SearchRequest {
+            filter: Filter {
+                query,
+                from: Timestamp::MIN,
+                to: Timestamp::MAX,
+            },
+            order: Order::NewestFirst,
+            limit: 1,
+            after: None,
+            before: None,
+        };
+        while store.search(&request).await?.entries.is_empty() {
+            match committed.recv().await {
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return Err(tawny_store::Error::Closed),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn welcome(http: &str) -> String {
     // The default address need not be named.
     let server = if http == "http://127.0.0.1:8080" {
         String::new()
@@ -153,9 +210,21 @@ pub(crate) fn welcome(http: &str) -> String {
     format!(
         "A made-up cluster is running: 14 pods, one that crashes in a loop, one that is OOM-killed.\n\
          Look at it with\n\n\
-         \x20 tawny search 'level>=error' --since 10m{server}\n\
-         \x20 tawny search '\"nil pointer\" pod:crasher-*' -o json{server}\n\
-         \x20 tawny search 'status>=500 namespace:shop' --follow{server}\n\n\
+         \x20 tawny search '{PROBLEMS}' --since 10m{server}\n\
+         \x20 tawny search '{CRASHES}' -o json{server}\n\
+         \x20 tawny search '{LIVE}' --follow{server}\n\n\
          or over HTTP at {http}/api/v1/facets?since=10m. (`tawny` is `cargo run --release --` in a checkout.) ^C ends it."
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_queries_a_newcomer_is_told_are_queries() {
+        for text in [PROBLEMS, CRASHES, LIVE] {
+            assert!(Query::parse(text).is_ok(), "{text}");
+        }
+    }
 }
