@@ -17,8 +17,12 @@ pub enum Error {
         "no space left for `{path}`: nothing was stored; free space or lower the retention limits"
     )]
     DiskFull { path: PathBuf },
-    #[error("`{path}` is in use by another process; stop it or choose another file")]
-    Locked { path: PathBuf },
+    #[error("`{path}` is in use by {holder}; stop it or choose another path")]
+    Locked {
+        path: PathBuf,
+        /// Who has it, as far as it said so.
+        holder: String,
+    },
     #[error("`{path}` is no Tawny store: {reason}")]
     NotAStore { path: PathBuf, reason: String },
     #[error(
@@ -49,6 +53,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// Another process has the store, and nothing tells which.
+    pub(crate) fn locked(path: impl Into<PathBuf>) -> Self {
+        Self::Locked {
+            path: path.into(),
+            holder: "another process".to_owned(),
+        }
+    }
+
     /// A file system's error in the store's words.
     pub(crate) fn file(path: &Path, doing: &'static str, source: io::Error) -> Self {
         let path = path.to_owned();
@@ -88,7 +100,10 @@ impl Error {
                 reason: reason.clone(),
             },
             Self::DiskFull { path } => Self::DiskFull { path: path.clone() },
-            Self::Locked { path } => Self::Locked { path: path.clone() },
+            Self::Locked { path, holder } => Self::Locked {
+                path: path.clone(),
+                holder: holder.clone(),
+            },
             Self::NotAStore { path, reason } => Self::NotAStore {
                 path: path.clone(),
                 reason: reason.clone(),

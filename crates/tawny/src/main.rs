@@ -12,6 +12,7 @@ mod loadgen;
 mod render;
 mod search;
 mod serve;
+mod storage;
 mod tail;
 
 fn main() -> std::process::ExitCode {

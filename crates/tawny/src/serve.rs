@@ -39,15 +39,16 @@ pub(crate) async fn open_store(
             let config = SqliteConfig::new(&config.path);
             Arc::new(SqliteStore::open(config, clock, registry).await?)
         }
-        Engine::Lake => {
-            let config = LakeConfig {
-                memory: config.memory,
-                cache: config.memory,
-                ..LakeConfig::new(&config.path)
-            };
-            Arc::new(LakeStore::open(config, clock, registry).await?)
-        }
+        Engine::Lake => Arc::new(LakeStore::open(lake_config(config), clock, registry).await?),
     })
+}
+
+pub(crate) fn lake_config(config: &StoreConfig) -> LakeConfig {
+    LakeConfig {
+        memory: config.memory,
+        cache: config.memory,
+        ..LakeConfig::new(&config.path)
+    }
 }
 
 /// The engine of the store that is there, or is to be made.

@@ -10,6 +10,7 @@ mod path;
 mod replay;
 mod schema;
 mod state;
+mod verify;
 
 use std::{
     collections::BTreeSet,
@@ -28,6 +29,7 @@ pub(crate) use self::{
     path::{Day, SegmentPath},
     schema::{attribute_column, attribute_key},
     state::{SegmentFile, State},
+    verify::{LogFiles, verify_log},
 };
 use super::files::Storage;
 use crate::{Error, group::lock};
@@ -112,6 +114,14 @@ impl Catalog {
             checkpointed: AtomicU64::new(replayed.checkpoint.unwrap_or(0)),
         };
         Ok((catalog, state))
+    }
+
+    /// What the table holds, for one who only looks; `None` where there is no table.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn look(storage: &Storage) -> Result<Option<State>, Error> {
+        Ok(replay::load(storage)?.map(|replayed| replayed.state))
     }
 
     pub(crate) fn state(&self) -> Arc<State> {
@@ -231,9 +241,7 @@ impl Catalog {
     fn adopt(&self, found: Arc<State>) -> Result<Arc<State>, Error> {
         let known = self.state();
         if found.applied != known.applied {
-            return Err(Error::Locked {
-                path: PathBuf::from(self.storage.place("")),
-            });
+            return Err(Error::locked(self.storage.place("")));
         }
         for path in known.segments.keys() {
             if !found.segments.contains_key(path) {

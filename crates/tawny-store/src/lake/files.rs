@@ -39,6 +39,8 @@ pub(crate) trait FaultPoints: fmt::Debug + Send + Sync {
 pub(crate) struct Storage {
     kind: Kind,
     runtime: Handle,
+    /// Nothing may change it: somebody else's, or one that is only looked at.
+    is_read_only: bool,
     faults: Option<Arc<dyn FaultPoints>>,
     traffic: Arc<Traffic>,
 }
@@ -116,6 +118,21 @@ impl Storage {
         Ok(Self {
             kind: Kind::Local(Arc::new(Local::open(root)?)),
             runtime,
+            is_read_only: false,
+            faults: None,
+            traffic: Arc::default(),
+        })
+    }
+
+    /// A directory that is there already and that nothing is to change: each step that would is refused.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn to_look_at(root: &Path, runtime: Handle) -> Result<Self, Error> {
+        Ok(Self {
+            kind: Kind::Local(Arc::new(Local::of_existing(root)?)),
+            runtime,
+            is_read_only: true,
             faults: None,
             traffic: Arc::default(),
         })
@@ -126,6 +143,7 @@ impl Storage {
         Self {
             kind: Kind::Objects(Objects::new(store, location)),
             runtime,
+            is_read_only: false,
             faults: None,
             traffic: Arc::default(),
         }
@@ -136,6 +154,10 @@ impl Storage {
     pub(crate) fn with_faults(mut self, faults: Arc<dyn FaultPoints>) -> Self {
         self.faults = Some(faults);
         self
+    }
+
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.is_read_only
     }
 
     /// Where a file lies, for errors: a path or a URL.
@@ -276,6 +298,12 @@ impl Storage {
     }
 
     fn reach(&self, step: &'static str, path: &str) -> Result<(), Error> {
+        if self.is_read_only {
+            return Err(Error::ReadOnly {
+                path: self.place(path).into(),
+                reason: "the store is only looked at".to_owned(),
+            });
+        }
         match &self.faults {
             Some(faults) => faults
                 .reach(step, path)

@@ -33,6 +33,7 @@ mod run;
 )]
 mod segment;
 mod state;
+pub mod storage;
 mod streams;
 mod table;
 mod transaction;

@@ -251,7 +251,7 @@ fn change(
     }
 }
 
-fn streams_path(applied: u64) -> String {
+pub(super) fn streams_path(applied: u64) -> String {
     format!("{STREAMS_DIRECTORY}/streams-{applied:020}.json.zst")
 }
 

@@ -11,6 +11,7 @@ mod retention;
 mod row;
 mod schema;
 mod transaction;
+mod verify;
 mod writer;
 
 use std::{
@@ -34,6 +35,7 @@ use tokio::{
     time::Instant,
 };
 
+pub use self::verify::verify;
 use self::{
     reader::Reader,
     reserve::Reserve,

@@ -125,7 +125,7 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, Error> {
 }
 
 /// Whether the file is empty; refuses what is not ours or too new before anything is changed.
-fn check_format(conn: &Connection, path: &Path) -> Result<bool, Error> {
+pub(super) fn check_format(conn: &Connection, path: &Path) -> Result<bool, Error> {
     let read = || -> rusqlite::Result<(i32, u32, i64)> {
         Ok((
             conn.pragma_query_value(None, "application_id", |row| row.get(0))?,
@@ -135,9 +135,7 @@ fn check_format(conn: &Connection, path: &Path) -> Result<bool, Error> {
     };
     let (application_id, format, n_tables) =
         read().map_err(|source| match source.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::Locked {
-                path: path.to_owned(),
-            },
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::locked(path),
             _ => sqlite_error(path, "read header", source),
         })?;
     if n_tables == 0 && application_id == 0 {

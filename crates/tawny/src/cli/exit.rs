@@ -10,6 +10,8 @@ pub(crate) enum Exit {
     /// Found, or done.
     Found,
     NothingFound,
+    /// What was to be checked is damaged.
+    Damaged,
     /// Wrong flags, configuration or query.
     Usage,
     /// Could not be done: no connection, no disk, a port in use.
@@ -24,7 +26,7 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(match exit {
             Exit::Found => 0,
-            Exit::NothingFound => 1,
+            Exit::NothingFound | Exit::Damaged => 1,
             Exit::Usage => 2,
             Exit::Failed => 3,
             Exit::Denied => 4,

@@ -28,7 +28,7 @@ use crate::{
         flags::{Group, parse_set},
         load,
     },
-    doctor, search,
+    doctor, search, storage,
 };
 pub(crate) use exit::{Exit, Failure, OrExit, Outcome};
 
@@ -72,6 +72,7 @@ subcommands! {
     Search(search),
     Tail(tail),
     Loadgen(loadgen),
+    Storage(storage),
     Bench(bench),
     Doctor(doctor),
     Config(config),
@@ -87,7 +88,7 @@ subcommands! {
     max_term_width = 100
 )]
 #[command(
-    after_help = "Exit codes: 0 found or done, 1 nothing found, 2 wrong use, 3 failed, 4 denied, 130 interrupted."
+    after_help = "Exit codes: 0 found or done, 1 nothing found or damage found, 2 wrong use, 3 failed, 4 denied, 130 interrupted."
 )]
 struct Cli {
     /// Configuration file [default: ~/.config/tawny/config.yaml over /etc/tawny/config.yaml] [env: TAWNY_CONFIG].

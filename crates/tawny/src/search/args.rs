@@ -6,7 +6,7 @@ use regex::Regex;
 use tawny_model::{Severity, Timestamp};
 use tawny_query::{Expr, Field, FieldTest, Glob, Query};
 
-use super::{parse, time};
+use super::{parse_query, time};
 use crate::{
     cli::{Exit, Failure},
     config::{Flags, flags::Group},
@@ -167,7 +167,7 @@ impl Args {
             any_of(&Field::Container, container),
             any_of(&Field::Node, node),
         ];
-        let query = parse(&self.query.join(" "))?;
+        let query = parse_query(&self.query.join(" "))?;
         Ok(query.and(Expr::all_of(added.into_iter().flatten().chain(labels))))
     }
 

@@ -13,6 +13,7 @@ pub(crate) use args::Args;
 use args::Order;
 use pages::{Pages, Range};
 use print::Printer;
+pub(crate) use time::parse as parse_time;
 
 use crate::{
     cli::{Context, Exit, Failure, OrExit as _, Outcome, Run},
@@ -109,7 +110,10 @@ fn of_client(error: client::Error) -> Failure {
 }
 
 /// Reads a query; a mistake is shown with a caret under it.
-fn parse(text: &str) -> Result<Query, Failure> {
+///
+/// # Errors
+/// `Usage`.
+pub(crate) fn parse_query(text: &str) -> Result<Query, Failure> {
     Query::parse(text).map_err(|error| {
         Failure::new(
             Exit::Usage,

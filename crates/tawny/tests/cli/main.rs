@@ -12,3 +12,4 @@ mod doctor;
 mod program;
 mod search;
 mod server;
+mod storage;

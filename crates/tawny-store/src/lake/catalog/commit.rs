@@ -50,9 +50,7 @@ pub(super) fn fit(change: &Change, state: &State, storage: &Storage) -> Result<F
     }
     // Whoever wrote that record has the same log as we.
     if change.applied.is_some() && change.applied <= state.applied {
-        return Err(Error::Locked {
-            path: storage.place("").into(),
-        });
+        return Err(Error::locked(storage.place("")));
     }
     let mut fitted = Change {
         remove: live,

@@ -147,6 +147,9 @@ fn check_hint(storage: &Storage, listing: &Listing) -> Result<(), Error> {
     let newest = listing.checkpoint.as_ref().map(|(version, _)| *version);
     // An older one is right too: a crash between a checkpoint and its hint leaves it.
     if hinted.is_none() || hinted > newest {
+        if storage.is_read_only() {
+            return Err(damaged(storage, log::HINT, "it leads to no checkpoint"));
+        }
         let path = storage.place(log::HINT);
         tracing::warn!(
             path,
@@ -318,7 +321,7 @@ fn check_format(metadata: &Value, root: impl Fn() -> PathBuf) -> Result<(), Erro
     }
 }
 
-fn damaged(storage: &Storage, path: &str, reason: &str) -> Error {
+pub(super) fn damaged(storage: &Storage, path: &str, reason: &str) -> Error {
     Error::Damaged {
         path: PathBuf::from(storage.place(path)),
         reason: reason.to_owned(),

@@ -154,6 +154,11 @@ impl State {
                 .any(|known| known.eq_ignore_ascii_case(key))
     }
 
+    /// When a segment was removed, if it was in the table before and the log still tells.
+    pub(crate) fn removed_at(&self, path: &SegmentPath) -> Option<Timestamp> {
+        self.removed.get(path).copied()
+    }
+
     /// The highest number in a segment's path so far.
     pub(super) fn last_path_number(&self) -> u64 {
         let live = self.segments.keys().map(SegmentPath::number);

@@ -51,6 +51,11 @@ impl Local {
                 source,
             )
         })?;
+        Self::of_existing(root)
+    }
+
+    /// Without making anything.
+    pub(super) fn of_existing(root: &Path) -> Result<Self, Error> {
         // Absolute, so that a later change of the working directory changes nothing.
         let root = fs::canonicalize(root).map_err(|source| {
             io_error(

@@ -5,9 +5,11 @@
 
 mod budget;
 mod eval;
+mod explain;
 mod facets;
 mod literals;
 mod lookup;
+mod matches;
 mod narrow;
 mod page;
 mod parallel;
@@ -29,8 +31,10 @@ use super::{rows::HotRows, run::Run};
 #[allow(unused_imports, reason = "only tests ask so far")]
 pub(crate) use self::{
     budget::Budget,
+    explain::{Explained, Spared, explain},
     facets::facets,
     lookup::{contains, get, ids_at},
+    matches::Matches,
     search::search,
     tally::{count, histogram},
 };

@@ -29,7 +29,7 @@ use arrow_schema::{DataType, Field, Schema, TimeUnit};
 pub(super) use {
     cache::BlockCache,
     reader::Segment,
-    verify::{Inspection, VerifyReport},
+    verify::{DamagedPage, Inspection, VerifyReport},
     writer::{Finished, SegmentOptions, SegmentRow, SegmentWriter},
 };
 

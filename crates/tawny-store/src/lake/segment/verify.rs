@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Read},
+    ops::Range,
     sync::Arc,
 };
 
@@ -22,8 +23,8 @@ use parquet::{
 use tawny_model::{EntryId, Stream};
 
 use super::{
-    BLOCK_ROWS, CLUSTER, CONTAINER, ID_OFFSET, IMAGE, LABELS, MESSAGE, N_PLAIN, NAMESPACE, NODE,
-    OUTPUT, POD, POD_UID, RESTART, SEVERITY, TIMESTAMP, TIMESTAMP_NS, WORKLOAD,
+    BLOCK_ROWS, CLUSTER, CONTAINER, ID_OFFSET, IMAGE, LABELS, MESSAGE, N_PLAIN, N_STREAM,
+    NAMESPACE, NODE, OUTPUT, POD, POD_UID, RESTART, SEVERITY, TIMESTAMP, TIMESTAMP_NS, WORKLOAD,
     index::{Chunk, Kind, Layout, Page, Root},
     reader::Segment,
     rows::Rows,
@@ -64,7 +65,54 @@ pub(crate) struct Inspection {
     pub(crate) sections: Vec<(&'static str, u64)>,
 }
 
+/// A page whose bytes are not those that were written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DamagedPage {
+    pub(crate) column: String,
+    /// Whether Tawny itself reads the column; those that describe streams are there for other readers.
+    pub(crate) is_read: bool,
+    /// The rows that cannot be read without it, numbered in the segment.
+    pub(crate) rows: Range<u32>,
+    pub(crate) bytes: Range<u64>,
+}
+
 impl Segment {
+    /// All pages whose checksum is wrong.
+    ///
+    /// # Errors
+    /// `Quarantine` when the index is damaged or the file is too short for it, `Retry` when the storage fails.
+    pub(crate) fn damaged_pages(&self) -> Result<Vec<DamagedPage>, Error> {
+        self.cache.remove_segment(self.number);
+        let (root, layout) = (self.root()?, self.layout()?);
+        let schema = schema(&layout.attribute_columns);
+        let mut damaged = Vec::new();
+        let mut first_row = 0;
+        for (n_rows, chunks) in root.row_groups.iter().zip(&layout.chunks) {
+            let end = first_row + n_rows;
+            for (column, (field, chunk)) in schema.fields().iter().zip(chunks).enumerate() {
+                let of_block = |block: u32| {
+                    let first = first_row + block * BLOCK_ROWS;
+                    first..(first + BLOCK_ROWS).min(end)
+                };
+                let dictionary = chunk.dictionary.iter().map(|page| (page, first_row..end));
+                let blocks = (0..).map(of_block);
+                for (page, rows) in dictionary.chain(chunk.pages.iter().zip(blocks)) {
+                    let bytes = self.read(&[page.range()])?.remove(0);
+                    if crc32c::crc32c(&bytes) != page.crc32c {
+                        damaged.push(DamagedPage {
+                            column: field.name().clone(),
+                            is_read: column >= N_STREAM,
+                            rows,
+                            bytes: page.range(),
+                        });
+                    }
+                }
+            }
+            first_row = end;
+        }
+        Ok(damaged)
+    }
+
     /// What the segment consists of; reads its index only.
     ///
     /// # Errors

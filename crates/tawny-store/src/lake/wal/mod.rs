@@ -10,6 +10,7 @@ mod file;
 pub mod fuzzing;
 mod record;
 mod replay;
+mod survey;
 #[cfg(test)]
 mod tests;
 
@@ -23,7 +24,8 @@ use self::{
 #[allow(unused_imports, reason = "the store that reads them is being built")]
 pub(crate) use self::{
     record::{Change, Replayed},
-    replay::{Replay, ReplayedGroup, Report},
+    replay::{DamagedPlace, Replay, ReplayedGroup, Report},
+    survey::{LogFile, survey},
 };
 use crate::Error;
 
@@ -86,6 +88,22 @@ impl Wal {
     /// `Reject` when a file is no log of ours or from a newer version, `Retry` when reading fails.
     pub(crate) fn open(directory: &Path, applied: u64) -> Result<Replay, Error> {
         Replay::open(directory, applied, Box::new(disk::RealDisk))
+    }
+
+    /// Reads the log of a store that somebody else may have open: nothing is cut, kept or removed.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn look(directory: &Path, applied: u64) -> Result<Replay, Error> {
+        Replay::open(directory, applied, Box::new(disk::UntouchedDisk))
+    }
+
+    /// The least number that may be in the log; `None` where there is no file of it.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn first_seq(directory: &Path) -> Result<Option<u64>, Error> {
+        Ok(replay::list(directory)?.first().copied())
     }
 
     /// Adds a transaction to the next commit; answers its sequence number. Numbers grow and are used once, that of a

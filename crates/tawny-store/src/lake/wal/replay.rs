@@ -33,6 +33,16 @@ pub(crate) struct Replay {
     /// The highest number that ever was in use, as far as files tell.
     highest: u64,
     report: Report,
+    places: Vec<DamagedPlace>,
+}
+
+/// Bytes of the log that are no record that follows, though one was acknowledged there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DamagedPlace {
+    pub(crate) path: PathBuf,
+    /// From `from` to before `to`; empty where records are missing at the very end.
+    pub(crate) from: u64,
+    pub(crate) to: u64,
 }
 
 /// One transaction as it was appended.
@@ -102,6 +112,7 @@ impl Replay {
             committed: applied,
             highest: applied,
             report: Report::default(),
+            places: Vec::new(),
         };
         for first_seq in list(directory)? {
             replay.ahead.push_back(look_ahead(directory, first_seq)?);
@@ -147,6 +158,16 @@ impl Replay {
                 return Ok(Some(group));
             }
         }
+    }
+
+    /// What was met so far.
+    pub(crate) fn report(&self) -> Report {
+        self.report
+    }
+
+    /// The damaged places met so far, the first of them when they are many.
+    pub(crate) fn places(&self) -> &[DamagedPlace] {
+        &self.places
     }
 
     /// Reads what is left, and gives the log to write to.
@@ -320,10 +341,20 @@ impl Replay {
 
     /// Counts damaged bytes and keeps a copy of them for people to look at.
     fn set_aside(&mut self, from: u64, to: u64) -> Result<(), Error> {
-        // Nothing is there when records are missing at the very end.
-        let Some(reading) = self.current.as_mut().filter(|_| from < to) else {
+        let Some(reading) = &mut self.current else {
             return Ok(());
         };
+        if (self.places.len() as u64) < MAX_KEPT {
+            self.places.push(DamagedPlace {
+                path: reading.path.clone(),
+                from,
+                to,
+            });
+        }
+        // Nothing is there when records are missing at the very end.
+        if from >= to {
+            return Ok(());
+        }
         self.report.n_damaged += 1;
         self.report.damaged_bytes += to - from;
         let kept_path = file::damaged_path(&self.directory, reading.first_seq, from);
@@ -419,7 +450,7 @@ impl Reading {
 }
 
 /// The first numbers of the files, in order.
-fn list(directory: &Path) -> Result<Vec<u64>, Error> {
+pub(super) fn list(directory: &Path) -> Result<Vec<u64>, Error> {
     let failed = |source| Error::file(directory, "list log files", source);
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).map_err(failed)? {
