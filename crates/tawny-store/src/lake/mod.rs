@@ -73,7 +73,7 @@ use self::{
     state::State,
     streams::Registry,
     table::Table,
-    wal::Wal,
+    wal::{Replay, Wal},
     writer::{Command, Writer},
 };
 use crate::{
@@ -268,6 +268,20 @@ impl LakeStore {
         }
         let ownership = Ownership::take(&root, &root.join("lock"))?;
         let storage = Storage::in_directory(&table_path, runtime)?;
+        let open_wal = |applied| Wal::open(&wal_path, applied);
+        Self::start(config, clock, metrics, ownership, storage, open_wal)
+    }
+
+    /// Brings a store to life over its storage and its log.
+    fn start(
+        config: LakeConfig,
+        clock: SharedClock,
+        metrics: Metrics,
+        ownership: Ownership,
+        storage: Storage,
+        open_wal: impl FnOnce(u64) -> Result<Replay, Error>,
+    ) -> Result<Self, Error> {
+        let root = config.path.clone();
         let (catalog, table_state) = Catalog::open(storage, Arc::clone(&clock))?;
         let cache_bytes = usize::try_from(config.cache.as_bytes()).unwrap_or(usize::MAX);
         let state = State::default();
@@ -297,7 +311,7 @@ impl LakeStore {
         let writer = Writer::replay(
             Arc::clone(&shared),
             registry,
-            Wal::open(&wal_path, applied)?,
+            open_wal(applied)?,
             applied,
             jobs_tx,
             news_rx,
@@ -557,6 +571,9 @@ fn check_place(root: &Path, table_path: &Path) -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
 
 #[cfg(feature = "test-util")]
 pub use wal::fuzzing as wal_fuzzing;

@@ -159,9 +159,9 @@ impl Writer {
 
     /// Takes the entries that are not stored yet (KL-14): same time, stream and message make a repeat.
     fn take_new(&mut self, pending: &mut Pending, entries: &[LogEntry]) -> Result<u64, Error> {
-        // Rows of one stream that come side by side go into one piece.
+        // Rows of one stream, described alike, that come side by side go into one piece.
         let mut n_new = 0;
-        for of_stream in entries.chunk_by(|a, b| a.stream.id == b.stream.id) {
+        for of_stream in entries.chunk_by(|a, b| a.stream == b.stream) {
             let mut new = Entries::default();
             for entry in of_stream {
                 let identity = (

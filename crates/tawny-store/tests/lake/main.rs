@@ -1,7 +1,11 @@
 //! The columnar engine through its public face: the conformance suite with rows mostly in memory, and mostly in segments.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::{sync::Arc, time::Duration};
+mod agreement;
+mod damage;
+mod large;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tawny_model::{ByteSize, Timestamp};
@@ -37,6 +41,10 @@ impl Directory {
             flush_age: Duration::ZERO,
         }
     }
+
+    fn root(&self) -> PathBuf {
+        self.dir.path().join("lake")
+    }
 }
 
 #[async_trait]
@@ -45,7 +53,7 @@ impl Place for Directory {
         let config = LakeConfig {
             memory: self.memory,
             flush_age: self.flush_age,
-            ..LakeConfig::new(self.dir.path().join("lake"))
+            ..LakeConfig::new(self.root())
         };
         let store = LakeStore::open(
             config,

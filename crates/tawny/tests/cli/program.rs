@@ -72,8 +72,13 @@ impl Home {
     }
 
     pub(crate) fn server_with(&self, more: &[&str]) -> Server {
+        self.server_on("t.db", more)
+    }
+
+    /// Starts a server on free ports, with its store at this path.
+    pub(crate) fn server_on(&self, db: &str, more: &[&str]) -> Server {
         let mut args = vec!["server", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"];
-        args.extend(["--db", "t.db"]);
+        args.extend(["--db", db]);
         args.extend(more);
         let mut running = self.start(&args);
         let grpc = running.wait_for("grpc listening on ");

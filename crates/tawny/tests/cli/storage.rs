@@ -11,17 +11,7 @@ use crate::program::{Home, Server};
 
 /// A server on a lake whose rows mostly lie in segments, with so many lines in it.
 fn lake_with(home: &Home, n_lines: usize) -> Server {
-    let args = ["--db", "lake", "--set", "store.memory=1MiB"];
-    let mut server_args = vec!["server", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"];
-    server_args.extend(args);
-    let mut running = home.start(&server_args);
-    let grpc = running.wait_for("grpc listening on ");
-    let http = running.wait_for("http listening on ");
-    let server = Server {
-        running,
-        grpc,
-        http,
-    };
+    let server = home.server_on("lake", &["--set", "store.memory=1MiB"]);
     server.load(home, n_lines);
     server
 }

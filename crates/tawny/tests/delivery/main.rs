@@ -20,7 +20,7 @@ use std::{
 
 use crate::{
     node::{Node, Random},
-    system::{System, pause},
+    system::{Store, System, pause},
 };
 
 #[expect(
@@ -47,9 +47,26 @@ fn write_on(node: &mut Node, n_ticks: u64, random: &mut Random) {
 
 #[test]
 fn every_line_is_stored_once_whoever_is_killed_kl_2() {
+    let (mut system, seed) = kill_in_rounds(Store::Sqlite, 9);
+    system.assert_verifies(seed);
+}
+
+#[test]
+fn every_line_is_in_the_lake_once_whoever_is_killed_kl_2() {
+    let (mut system, seed) = kill_in_rounds(Store::Lake, 9);
+    let n_commits = system.n_commits();
+    assert!(
+        n_commits > 20,
+        "seed {seed}: flushed and merged only {n_commits} times"
+    );
+    system.assert_verifies(seed);
+}
+
+/// Kills agent, server and both in turn while containers write, and checks in the end that every line is stored once.
+fn kill_in_rounds(store: Store, n_rounds: u64) -> (System, u64) {
     let (seed, mut random) = seeded();
-    let n_rounds = option("DELIVERY_ROUNDS", || 9);
-    let mut system = System::new();
+    let n_rounds = option("DELIVERY_ROUNDS", || n_rounds);
+    let mut system = System::new(store);
     let mut node = Node::new(&system.home.dir.path().join("pods"));
     system.start_agent();
     for round in 0..n_rounds {
@@ -84,12 +101,13 @@ fn every_line_is_stored_once_whoever_is_killed_kl_2() {
     node.end_lines();
     system.wait_for_all(&node);
     system.assert_holds(&node, seed);
+    (system, seed)
 }
 
 #[test]
 fn agent_that_is_told_to_stop_under_load_stops_in_time_and_loses_nothing_kl_28() {
     let (seed, mut random) = seeded();
-    let mut system = System::new();
+    let mut system = System::new(Store::Sqlite);
     let mut node = Node::new(&system.home.dir.path().join("pods"));
     for _ in 0..80 {
         node.tick(&mut random);

@@ -42,9 +42,34 @@ struct Stored {
     attributes: BTreeMap<String, String>,
 }
 
+/// Where the server keeps its lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Store {
+    Sqlite,
+    /// With so little memory that segments are written and merged all the time.
+    Lake,
+}
+
+impl Store {
+    fn path(self) -> &'static str {
+        match self {
+            Self::Sqlite => "t.db",
+            Self::Lake => "lake",
+        }
+    }
+
+    fn flags(self) -> &'static [&'static str] {
+        match self {
+            Self::Sqlite => &[],
+            Self::Lake => &["--engine", "lake", "--set", "store.memory=256KiB"],
+        }
+    }
+}
+
 /// Both processes, each running or not.
 pub(crate) struct System {
     pub(crate) home: Home,
+    store: Store,
     server: Option<Server>,
     agent: Option<Running>,
     grpc: String,
@@ -57,12 +82,13 @@ pub(crate) struct System {
 
 impl System {
     /// Starts a server on free ports, which it keeps over its restarts; no agent yet.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(store: Store) -> Self {
         let home = Home::new();
-        let server = home.server();
+        let server = home.server_on(store.path(), store.flags());
         let (grpc, http) = (server.grpc.clone(), server.http.clone());
         Self {
             home,
+            store,
             server: Some(server),
             agent: None,
             grpc,
@@ -74,9 +100,12 @@ impl System {
 
     pub(crate) fn start_server(&mut self) {
         let address = self.http.trim_start_matches("http://");
-        let running = self.home.start(&[
-            "server", "--db", "t.db", "--grpc", &self.grpc, "--http", address,
-        ]);
+        let db = self.store.path();
+        let mut args = vec![
+            "server", "--db", db, "--grpc", &self.grpc, "--http", address,
+        ];
+        args.extend(self.store.flags());
+        let running = self.home.start(&args);
         self.server = Some(Server {
             running,
             grpc: self.grpc.clone(),
@@ -134,6 +163,38 @@ impl System {
     pub(crate) fn n_stored(&mut self) -> usize {
         let stats: Stats = serde_json::from_str(&self.get("/api/stats")).unwrap();
         stats.total_entries
+    }
+
+    /// Checks that every byte of the store is in order, beside the running server and when it has been killed.
+    #[track_caller]
+    pub(crate) fn assert_verifies(&mut self, seed: u64) {
+        let verify = ["storage", "verify", "--db", self.store.path()];
+        for what in ["running", "killed"] {
+            let ran = self.home.run(&verify);
+            let is_clean = ran.code == Some(0) && !ran.out.contains("damage");
+            assert!(
+                is_clean,
+                "seed {seed}, {what}: {}{}\n{}",
+                ran.out, ran.err, self.said
+            );
+            self.kill_agent();
+            self.kill_server();
+        }
+    }
+
+    /// How many commits the table of a lake has seen.
+    pub(crate) fn n_commits(&self) -> u64 {
+        let inspect = [
+            "storage",
+            "inspect",
+            "-o",
+            "json",
+            "--db",
+            self.store.path(),
+        ];
+        let summary: serde_json::Value =
+            serde_json::from_str(&self.home.run(&inspect).exits(0).out).unwrap();
+        summary["version"].as_u64().unwrap()
     }
 
     /// Waits until as many entries are stored as lines were written; what they are is checked apart.

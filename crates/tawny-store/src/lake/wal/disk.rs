@@ -8,7 +8,7 @@ use std::{
 };
 
 /// A directory that holds the log.
-pub(super) trait Disk: fmt::Debug + Send {
+pub(crate) trait Disk: fmt::Debug + Send {
     /// Creates a file that must not exist yet.
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
 
@@ -22,7 +22,7 @@ pub(super) trait Disk: fmt::Debug + Send {
 }
 
 /// A file that is written from front to back.
-pub(super) trait DiskFile: fmt::Debug + Send {
+pub(crate) trait DiskFile: fmt::Debug + Send {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
 
     /// Makes everything in the file durable. After an error nothing is known of what was appended, and a later success
@@ -34,7 +34,7 @@ pub(super) trait DiskFile: fmt::Debug + Send {
 
 /// The file system.
 #[derive(Debug)]
-pub(super) struct RealDisk;
+pub(crate) struct RealDisk;
 
 impl Disk for RealDisk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {

@@ -16,8 +16,8 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use self::disk::{Disk, DiskFile, RealDisk};
 use self::{
-    disk::{Disk, DiskFile},
     file::{FORMAT, HEADER_BYTES, Header, RECORD_HEAD_BYTES, RecordHead, Seed},
     record::Described,
 };
@@ -87,7 +87,19 @@ impl Wal {
     /// # Errors
     /// `Reject` when a file is no log of ours or from a newer version, `Retry` when reading fails.
     pub(crate) fn open(directory: &Path, applied: u64) -> Result<Replay, Error> {
-        Replay::open(directory, applied, Box::new(disk::RealDisk))
+        Self::open_on(directory, applied, Box::new(RealDisk))
+    }
+
+    /// [`Self::open`] on a disk of its own.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn open_on(
+        directory: &Path,
+        applied: u64,
+        disk: Box<dyn Disk>,
+    ) -> Result<Replay, Error> {
+        Replay::open(directory, applied, disk)
     }
 
     /// Reads the log of a store that somebody else may have open: nothing is cut, kept or removed.
