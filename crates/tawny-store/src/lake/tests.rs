@@ -212,9 +212,10 @@ async fn fill_at(n_steps: usize) -> bool {
                 matches!(error, Error::DiskFull { .. }),
                 "{n_steps}: {error:?}"
             );
+            let error = store.check_writable().await.unwrap_err();
             assert!(
-                store.check_writable().await.is_err() || n_rounds == 0,
-                "{n_steps}"
+                matches!(error, Error::DiskFull { .. }),
+                "{n_steps}: {error:?}"
             );
         }
     }
@@ -233,6 +234,7 @@ async fn fill_at(n_steps: usize) -> bool {
         }
         n_rounds += 1;
     }
+    store.check_writable().await.unwrap();
     for round in n_rounds..n_rounds + 3 {
         feed.write(&store, lines(round)).await;
     }

@@ -65,7 +65,8 @@ impl Writer {
                 },
             });
         }
-        if !pending.rows.is_empty() {
+        // After a failure an empty record shows whether the log can be written again.
+        if !pending.rows.is_empty() || self.wal.has_failed() {
             match self.make_durable(&pending.rows) {
                 Ok(seq) => self.last_seq = seq,
                 Err(error) => {

@@ -41,6 +41,8 @@ pub(crate) struct Wal {
     buffer: Vec<u8>,
     next_seq: u64,
     committed: u64,
+    /// Whether the last commit failed.
+    has_failed: bool,
     max_body_bytes: usize,
 }
 
@@ -183,9 +185,15 @@ impl Wal {
             }
             Err(_) => self.abandon(),
         }
+        self.has_failed = written.is_err();
         self.buffer.clear();
         self.buffer.shrink_to(KEEP_BUFFER_BYTES);
         written
+    }
+
+    /// Whether the last commit failed, so that it is not known whether the next one will do better.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.has_failed
     }
 
     fn write_buffer(&mut self) -> Result<(), Error> {

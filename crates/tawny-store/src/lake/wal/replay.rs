@@ -185,6 +185,7 @@ impl Replay {
             buffer: Vec::new(),
             next_seq,
             committed: self.committed,
+            has_failed: false,
             max_body_bytes: MAX_BODY_BYTES,
         };
         wal.remove_through(self.applied)?;
