@@ -7,10 +7,9 @@ use std::{
 
 use arrow_array::{Array, Int32Array, StringArray};
 use rustc_hash::FxHashMap;
-use serde::de::{Deserializer, MapAccess, Visitor};
 
 use super::{columns::SparseTexts, index::Layout};
-use crate::lake::run::Attributes;
+use crate::{lake::run::Attributes, pairs::pairs};
 
 /// Entries of all shapes together, past which a row has none and its attributes are all in the rest.
 const MAX_SHAPE_ENTRIES: usize = 1 << 17;
@@ -259,35 +258,9 @@ impl Rest {
         let parsed = self.parsed.get_or_init(|| {
             let rows = self.json.iter();
             // The page's checksum was right, so what the writer made does parse.
-            rows.map(|json| json.and_then(parse).unwrap_or_default())
+            rows.map(|json| json.and_then(|json| pairs(json).ok()).unwrap_or_default())
                 .collect()
         });
         parsed.get(row_idx).map_or(&[], Vec::as_slice)
     }
-}
-
-/// The pairs of a JSON object of texts, in order, repeated keys included.
-pub(super) fn parse(json: &str) -> Option<Vec<(String, String)>> {
-    struct Pairs;
-
-    impl<'de> Visitor<'de> for Pairs {
-        type Value = Vec<(String, String)>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object of texts")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut pairs = Vec::new();
-            while let Some(pair) = map.next_entry()? {
-                pairs.push(pair);
-            }
-            Ok(pairs)
-        }
-    }
-
-    let mut json = serde_json::Deserializer::from_str(json);
-    let pairs = json.deserialize_map(Pairs).ok()?;
-    json.end().ok()?;
-    Some(pairs)
 }
