@@ -18,7 +18,7 @@ pub(super) struct MergedRow<'a> {
     pub(super) severity: Severity,
     pub(super) output: Output,
     pub(super) message: &'a str,
-    pub(super) attributes: Vec<(String, String)>,
+    pub(super) attributes: Vec<(&'a str, &'a str)>,
 }
 
 /// Hands the rows of all runs to `take` in the order of a run, streams as described now. Holds one block of each run.

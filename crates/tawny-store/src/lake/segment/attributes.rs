@@ -196,7 +196,7 @@ impl Attributes for BlockAttributes {
         Some(value)
     }
 
-    fn row(&self, row_idx: usize) -> Vec<(String, String)> {
+    fn row(&self, row_idx: usize) -> Vec<(&str, &str)> {
         let rest = self
             .rest
             .as_ref()
@@ -207,20 +207,24 @@ impl Attributes for BlockAttributes {
             self.layout.shapes.get(number)
         });
         let Some(shape) = shape else {
-            return rest.to_vec();
+            return rest.iter().map(borrowed).collect();
         };
         let mut rest = rest.iter();
         shape
             .iter()
             .filter_map(|place| match place.checked_sub(1) {
-                None => rest.next().cloned(),
+                None => rest.next().map(borrowed),
                 Some(column) => {
                     let (key, column) = self.columns.get(column as usize)?;
-                    Some((key.clone(), column.value(row_idx).to_owned()))
+                    Some((key.as_str(), column.value(row_idx)))
                 }
             })
             .collect()
     }
+}
+
+fn borrowed((key, value): &(String, String)) -> (&str, &str) {
+    (key, value)
 }
 
 /// Attributes in no column of their own, parsed when first asked for.
