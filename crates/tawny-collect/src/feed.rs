@@ -343,6 +343,14 @@ mod tests {
         (3, "out"),
     ];
 
+    /// Hands on all that the feeds handed over.
+    async fn deliver(intake: &Intake) {
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let deliverer = Deliverer::new(intake, DeliverSettings::default());
+        deliverer.run(stop).await.unwrap();
+    }
+
     fn feed_lines(feed: &mut Feed, lines: &[(i64, &str)]) {
         for (time, text) in lines {
             let raw = RawLine {
@@ -371,12 +379,7 @@ mod tests {
             assert_eq!(feed.reconnect().is_some(), writer == 2 && !first.is_empty());
             feed_lines(&mut feed, lines);
             feed.finish().await.unwrap();
-            let stop = CancellationToken::new();
-            stop.cancel();
-            Deliverer::new(&intake, DeliverSettings::default())
-                .run(stop)
-                .await
-                .unwrap();
+            deliver(&intake).await;
         }
         sink.messages()
     }
@@ -438,12 +441,7 @@ mod tests {
                 feed.lost();
             }
             feed.finish().await.unwrap();
-            let stop = CancellationToken::new();
-            stop.cancel();
-            Deliverer::new(&intake, DeliverSettings::default())
-                .run(stop)
-                .await
-                .unwrap();
+            deliver(&intake).await;
         }
         let messages = sink.messages();
         assert!(messages[4].starts_with("gap: "), "{messages:?}");
@@ -464,12 +462,7 @@ mod tests {
                 feed_lines(&mut feed, &LOG[1..2]);
             }
             feed.finish().await.unwrap();
-            let stop = CancellationToken::new();
-            stop.cancel();
-            Deliverer::new(&intake, DeliverSettings::default())
-                .run(stop)
-                .await
-                .unwrap();
+            deliver(&intake).await;
         }
         assert_eq!(sink.messages(), ["a", "no time here", "b"]);
     }
@@ -487,12 +480,7 @@ mod tests {
         feed.reconnect();
         feed_lines(&mut feed, &LOG);
         feed.finish().await.unwrap();
-        let stop = CancellationToken::new();
-        stop.cancel();
-        Deliverer::new(&intake, DeliverSettings::default())
-            .run(stop)
-            .await
-            .unwrap();
+        deliver(&intake).await;
         assert_eq!(sink.messages(), LOG.map(|(_, text)| text));
     }
 
@@ -570,12 +558,7 @@ mod tests {
         feed.caught_up();
         feed_lines(&mut feed, &LOG[..3]);
         feed.finish().await.unwrap();
-        let stop = CancellationToken::new();
-        stop.cancel();
-        Deliverer::new(&intake, DeliverSettings::default())
-            .run(stop)
-            .await
-            .unwrap();
+        deliver(&intake).await;
         assert_eq!(sink.messages(), ["a", "b", "c"]);
     }
 }

@@ -10,6 +10,7 @@ pub mod limits;
 mod metrics;
 mod naming;
 mod ownership;
+mod pairs;
 pub mod sqlite;
 pub mod store;
 

@@ -168,12 +168,26 @@ impl Metrics {
         metrics
     }
 
+    /// Notes what is there at the start.
+    pub(crate) fn opened(&self, n_entries: u64, n_streams: usize) {
+        self.n_entries.set(n_entries.cast_signed());
+        self.set_streams(n_streams);
+    }
+
+    pub(crate) fn set_streams(&self, n_streams: usize) {
+        self.n_streams.set((n_streams as u64).cast_signed());
+    }
+
+    pub(crate) fn n_streams(&self) -> u64 {
+        self.n_streams.get().cast_unsigned()
+    }
+
     /// Notes a committed transaction.
     pub(crate) fn stored(&self, n_entries: usize, n_streams: usize) {
         let n_entries = n_entries as u64;
         self.entries_of(ResultValue::New).inc_by(n_entries);
         self.n_entries.inc_by(n_entries.cast_signed());
-        self.n_streams.set((n_streams as u64).cast_signed());
+        self.set_streams(n_streams);
     }
 
     /// Notes batches, and appended entries, by what became of them.

@@ -114,10 +114,7 @@ fn rewrite(
             severity: row.severity,
             output: row.output,
             message: row.message,
-            attributes: row
-                .attributes
-                .iter()
-                .map(|(key, value)| (key.as_str(), value.as_str())),
+            attributes: row.attributes.iter().copied(),
         };
         draft.push(stream, row)
     })?;

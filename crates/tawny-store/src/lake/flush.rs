@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use rustc_hash::FxHashMap;
 use tawny_model::{EntryId, EntryRef, Stream, StreamId};
 
-use super::{catalog::Day, rows::HotRows};
+use super::{
+    catalog::{Day, attribute_column},
+    rows::HotRows,
+};
 
 /// A row on its way into a segment.
 #[derive(Debug, Clone, Copy)]
@@ -18,7 +21,6 @@ pub(super) struct Row<'a> {
 #[derive(Debug, Default)]
 pub(super) struct DayRows<'a> {
     streams: Vec<(&'a Arc<Stream>, Vec<Row<'a>>)>,
-    pub(super) n_rows: usize,
 }
 
 impl<'a> DayRows<'a> {
@@ -54,7 +56,6 @@ pub(super) fn by_day(pieces: &[Arc<HotRows>]) -> BTreeMap<Day, DayRows<'_>> {
                 continue;
             };
             let day = days.entry(Day::of(first.entry.timestamp())).or_default();
-            day.n_rows += of_day.len();
             day.streams.push((stream, of_day.to_vec()));
         }
     }
@@ -84,7 +85,7 @@ pub(super) fn frequent_keys(pieces: &[Arc<HotRows>]) -> Vec<String> {
     let at_least = (n_rows / FREQUENT_SHARE).max(FREQUENT_ROWS);
     let mut frequent: Vec<(&str, u64)> = counts
         .into_iter()
-        .filter(|(key, n)| *n >= at_least && is_column_name(key))
+        .filter(|(key, n)| *n >= at_least && attribute_column(key).is_some())
         .collect();
     frequent.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
     frequent.truncate(MAX_FREQUENT);
@@ -107,12 +108,3 @@ const FREQUENT_ROWS: u64 = 128;
 
 /// Most columns one flush may ask for.
 const MAX_FREQUENT: usize = 64;
-
-const MAX_COLUMN_NAME: usize = 64;
-
-fn is_column_name(key: &str) -> bool {
-    (1..=MAX_COLUMN_NAME).contains(&key.len())
-        && key
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
-}

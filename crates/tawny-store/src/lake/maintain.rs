@@ -1,9 +1,13 @@
 //! The keeper of the table: deletes, applies retention and merges small segments, one job at a time on its own thread.
 
-use std::sync::{Arc, mpsc};
+use std::{
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
 use rustc_hash::FxHashSet;
 use tawny_model::{ByteSize, StreamId, Timestamp};
+use tokio::time::Instant;
 
 use super::{Shared, compact, run::Run, state::Live, writer::Command};
 use crate::{
@@ -28,6 +32,9 @@ pub(super) enum Job {
     Compact { reply: Reply<u64> },
 }
 
+/// Looking for files to delete lists the whole table, so it is not done at every turn.
+const CLEAN_EVERY: Duration = Duration::from_secs(60);
+
 /// Share of the size limit that is freed beyond it, so that a store at its limit is not trimmed at every turn: 1/20.
 const SIZE_SLACK: u64 = 20;
 
@@ -37,11 +44,13 @@ const PENDING_SHARE: u64 = 16;
 pub(super) struct Maintainer {
     pub(super) shared: Arc<Shared>,
     pub(super) commands_tx: tokio::sync::mpsc::WeakSender<Command>,
+    /// When files that are not needed were last looked for.
+    pub(super) cleaned: Option<Instant>,
 }
 
 impl Maintainer {
     /// Works until every sender is gone.
-    pub(super) fn run(self, jobs_rx: &mpsc::Receiver<Job>) {
+    pub(super) fn run(mut self, jobs_rx: &mpsc::Receiver<Job>) {
         while let Ok(job) = jobs_rx.recv() {
             match job {
                 Job::Delete { before, reply } => {
@@ -59,7 +68,7 @@ impl Maintainer {
         }
     }
 
-    fn tidy(&self) {
+    fn tidy(&mut self) {
         while let Some(inputs) = compact::choose(&self.shared.state.live()) {
             if self.shared.is_stopping() {
                 return;
@@ -69,9 +78,26 @@ impl Maintainer {
                 break;
             }
         }
-        if let Err(error) = self.shared.tidy_table() {
+        if let Err(error) = self.clean() {
             tracing::warn!(%error, "files of removed segments could not be deleted; tried again later");
         }
+    }
+
+    /// Brings the log of the table up to date, and at times deletes files that no reader needs any more.
+    fn clean(&mut self) -> Result<(), Error> {
+        let catalog = self.shared.table.catalog();
+        if catalog.checkpoint_due() {
+            catalog.checkpoint()?;
+        }
+        let is_fresh = |cleaned: Instant| cleaned.elapsed() < CLEAN_EVERY;
+        if self.cleaned.is_some_and(is_fresh) {
+            return Ok(());
+        }
+        self.cleaned = Some(Instant::now());
+        let config = &self.shared.config;
+        // A query of ours may still read what was removed when it began.
+        let grace = config.grace.max(config.query_time.saturating_mul(2));
+        catalog.clean(grace).map(drop)
     }
 
     /// Makes segments of all rows in memory.

@@ -18,7 +18,7 @@ pub(super) struct MergedRow<'a> {
     pub(super) severity: Severity,
     pub(super) output: Output,
     pub(super) message: &'a str,
-    pub(super) attributes: Vec<(String, String)>,
+    pub(super) attributes: Vec<(&'a str, &'a str)>,
 }
 
 /// Hands the rows of all runs to `take` in the order of a run, streams as described now. Holds one block of each run.
@@ -44,9 +44,13 @@ pub(super) fn merge(
             .filter(|cursor| cursor.stream().is_some_and(|s| s.id == stream.id))
             .collect();
         while !of_stream.is_empty() {
-            let keys = of_stream.iter_mut().map(|cursor| cursor.key());
-            let keys = keys.collect::<Result<Vec<_>, _>>()?;
-            let least = (0..keys.len()).min_by_key(|idx| keys[*idx]).unwrap_or(0);
+            let (mut least, mut least_key) = (0, of_stream[0].key()?);
+            for (idx, cursor) in of_stream.iter_mut().enumerate().skip(1) {
+                let key = cursor.key()?;
+                if key < least_key {
+                    (least, least_key) = (idx, key);
+                }
+            }
             take(&stream, of_stream[least].row()?)?;
             if of_stream[least].step() {
                 of_stream.swap_remove(least);

@@ -29,7 +29,7 @@ mod rows;
 mod run;
 #[allow(
     dead_code,
-    reason = "verifying and inspecting are not offered as commands yet"
+    reason = "tests ask its cache and its writer more than the engine does"
 )]
 mod segment;
 mod state;
@@ -161,7 +161,6 @@ struct Shared {
     committed_tx: broadcast::Sender<Arc<Committed>>,
     metrics: Metrics,
     wal_bytes: AtomicU64,
-    n_streams: AtomicU64,
     is_stopping: AtomicBool,
 }
 
@@ -174,25 +173,6 @@ impl fmt::Debug for LakeStore {
 }
 
 impl Shared {
-    /// Whether a segment has the entry, or the rows in memory.
-    fn contains(
-        &self,
-        stream: &StreamId,
-        timestamp: Timestamp,
-        message: &str,
-    ) -> Result<bool, Error> {
-        query::contains(&self.state.snapshot(), stream, timestamp, message)
-    }
-
-    /// The highest id that the stream has in this microsecond in segments.
-    fn last_id_at(&self, stream: &StreamId, timestamp: Timestamp) -> Option<EntryId> {
-        let ids = query::ids_at(&self.state.snapshot(), stream, timestamp);
-        ids.inspect_err(|error| tracing::warn!(%error, "cannot look for ids that are taken"))
-            .ok()?
-            .into_iter()
-            .max()
-    }
-
     /// What segments and the log take.
     fn disk_bytes(&self) -> u64 {
         self.state
@@ -209,20 +189,6 @@ impl Shared {
 
     fn wal_bytes(&self) -> u64 {
         self.wal_bytes.load(Relaxed)
-    }
-
-    /// Deletes files that no reader needs any more, and brings the log of the table up to date.
-    fn tidy_table(&self) -> Result<(), Error> {
-        let catalog = self.table.catalog();
-        if catalog.checkpoint_due() {
-            catalog.checkpoint()?;
-        }
-        // A query of ours may still read what was removed when it began.
-        let grace = self
-            .config
-            .grace
-            .max(self.config.query_time.saturating_mul(2));
-        catalog.clean(grace).map(drop)
     }
 
     fn is_stopping(&self) -> bool {
@@ -300,7 +266,6 @@ impl LakeStore {
             committed_tx,
             metrics,
             wal_bytes: AtomicU64::new(0),
-            n_streams: AtomicU64::new(0),
             is_stopping: AtomicBool::new(false),
         });
         let (to_writer, commands_rx) = ToWriter::new();
@@ -326,6 +291,7 @@ impl LakeStore {
         let maintainer = Maintainer {
             shared: Arc::clone(&shared),
             commands_tx,
+            cleaned: None,
         };
         let start = |name: &str, run: Box<dyn FnOnce() + Send>| {
             thread::Builder::new()
@@ -525,7 +491,7 @@ impl LogStore for LakeStore {
             let times = times.chain(snapshot.hot.iter().map(|rows| (rows.first, rows.last)));
             Ok(StoreStats {
                 n_entries: in_segments + in_memory as u64,
-                n_streams: shared.n_streams.load(Relaxed),
+                n_streams: shared.metrics.n_streams(),
                 disk_bytes: shared.disk_bytes(),
                 oldest: times.clone().map(|(first, _)| first).min(),
                 newest: times.map(|(_, last)| last).max(),

@@ -1,6 +1,6 @@
 //! After a start: what the log holds that is in no segment yet comes back into memory.
 
-use std::sync::{Arc, atomic::Ordering::Relaxed, mpsc as std_mpsc};
+use std::sync::{Arc, mpsc as std_mpsc};
 
 use rustc_hash::FxHashMap;
 use tokio::time::Instant;
@@ -9,6 +9,7 @@ use super::{
     Shared,
     ids::HotIds,
     rows::HotRows,
+    run::Run as _,
     streams::{Known, Last, Registry},
     wal::{Replay, Replayed},
     writer::{FlushJob, FlushNews, Writer},
@@ -53,9 +54,15 @@ impl Writer {
             );
         }
         let active_since = (!rows.is_empty()).then(Instant::now);
+        let in_memory = rows.iter().map(|rows| rows.ids.len() as u64);
+        let live = shared.state.live();
+        let in_segments = live
+            .iter()
+            .map(|live| u64::from(live.segment.extent().n_rows));
+        let n_entries = in_memory.chain(in_segments).sum();
         shared.state.admit(rows);
         shared.set_wal_bytes(wal.len_bytes());
-        shared.n_streams.store(registry.len() as u64, Relaxed);
+        shared.metrics.opened(n_entries, registry.len());
         Ok(Self {
             last_seq: wal.committed(),
             shared,

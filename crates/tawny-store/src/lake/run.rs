@@ -173,5 +173,5 @@ pub(crate) trait Attributes: fmt::Debug + Send + Sync {
     fn get(&self, row_idx: usize, key: &str) -> Option<&str>;
 
     /// All attributes of a row in the order they were written; needs [`AttributeColumns::All`].
-    fn row(&self, row_idx: usize) -> Vec<(String, String)>;
+    fn row(&self, row_idx: usize) -> Vec<(&str, &str)>;
 }

@@ -1,14 +1,16 @@
 //! One record of the log: admission, ids and streams of all that waits, durable together or taken back together.
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::{cell::OnceCell, sync::Arc};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use tawny_model::{
-    Batch, Entries, LogEntry, Position, Stream, StreamEnd, StreamId, Timestamp, admit,
+    Batch, Entries, EntryId, LogEntry, Position, Stream, StreamEnd, StreamId, Timestamp, admit,
 };
 use tokio::time::Instant;
 
 use super::{
+    Shared,
+    query::{self, Snapshot},
     rows::HotRows,
     streams::{Known, Last},
     wal::Change,
@@ -20,15 +22,60 @@ use crate::{
     metrics::Metrics,
 };
 
+/// What was stored before a group, as its rows that may be repeats or step back in time have to know it.
+struct Past {
+    shared: Arc<Shared>,
+    /// Taken when first asked: most groups never ask.
+    snapshot: OnceCell<Snapshot>,
+}
+
+impl Past {
+    fn snapshot(&self) -> &Snapshot {
+        self.snapshot.get_or_init(|| self.shared.state.snapshot())
+    }
+
+    /// Whether a segment has the entry, or the rows in memory.
+    fn contains(&self, entry: &LogEntry) -> Result<bool, Error> {
+        let (stream, time) = (&entry.stream.id, entry.timestamp);
+        query::contains(self.snapshot(), stream, time, &entry.message)
+    }
+
+    /// The highest id that the stream has in this microsecond.
+    fn last_id_at(&self, stream: &StreamId, timestamp: Timestamp) -> Option<EntryId> {
+        let ids = query::ids_at(self.snapshot(), stream, timestamp);
+        ids.inspect_err(|error| tracing::warn!(%error, "cannot look for ids that are taken"))
+            .ok()?
+            .into_iter()
+            .max()
+    }
+}
+
 /// What a group changes in memory before it is durable, so that it can be taken back.
-#[derive(Default)]
 struct Pending {
+    past: Past,
     now: Timestamp,
     rows: Vec<PendingRows>,
     before: FxHashMap<StreamId, Option<Known>>,
     changed: FxHashSet<StreamId>,
     appended: FxHashSet<(StreamId, Timestamp, Box<str>)>,
     results: Results,
+}
+
+impl Pending {
+    fn new(shared: &Arc<Shared>) -> Self {
+        Self {
+            past: Past {
+                shared: Arc::clone(shared),
+                snapshot: OnceCell::new(),
+            },
+            now: shared.clock.now(),
+            rows: Vec::new(),
+            before: FxHashMap::default(),
+            changed: FxHashSet::default(),
+            appended: FxHashSet::default(),
+            results: Results::default(),
+        }
+    }
 }
 
 /// One record's worth of one stream.
@@ -39,30 +86,26 @@ struct PendingRows {
 }
 
 impl Writer {
-    /// Commits all inputs in one durable record, or none; one answer each, in order.
-    pub(super) fn store(&mut self, inputs: Vec<Input>) -> Result<Vec<Stored>, Error> {
+    /// Commits the inputs in one durable record; one answer each, in order. An error of the whole means none is stored.
+    pub(super) fn store(
+        &mut self,
+        inputs: Vec<Input>,
+    ) -> Result<Vec<Result<Stored, Error>>, Error> {
         let started = Instant::now();
         self.wait_for_room()?;
-        let mut pending = Pending {
-            now: self.shared.clock.now(),
-            ..Pending::default()
-        };
+        let mut pending = Pending::new(&self.shared);
         let mut stored = Vec::with_capacity(inputs.len());
         for input in inputs {
             stored.push(match input {
-                Input::Batches(batches) => Stored::Batches(
+                Input::Batches(batches) => Ok(Stored::Batches(
                     batches
                         .into_iter()
                         .map(|batch| self.admit(&mut pending, batch))
                         .collect(),
-                ),
-                Input::Entries(entries) => match self.take_new(&mut pending, &entries) {
-                    Ok(n_new) => Stored::Entries(n_new),
-                    Err(error) => {
-                        self.roll_back(pending);
-                        return Err(error);
-                    }
-                },
+                )),
+                Input::Entries(entries) => {
+                    self.take_new(&mut pending, &entries).map(Stored::Entries)
+                }
             });
         }
         // After a failure an empty record shows whether the log can be written again.
@@ -112,7 +155,7 @@ impl Writer {
         };
         known.end = Some(end);
         let n_new = batch.entries.len() - skip;
-        let rows = self.name_rows(&mut known, batch.entries, skip);
+        let rows = self.name_rows(&pending.past, &mut known, batch.entries, skip);
         pending.rows.push(PendingRows {
             stream: Arc::clone(&known.stream),
             end: Some(end),
@@ -128,6 +171,7 @@ impl Writer {
     /// Gives the entries from `skip` on their ids; `None` when there are none.
     fn name_rows(
         &mut self,
+        past: &Past,
         known: &mut Known,
         entries: Entries,
         skip: usize,
@@ -145,7 +189,7 @@ impl Writer {
             .map(|entry| {
                 let time = entry.timestamp();
                 self.ids
-                    .assign(known, time, || self.shared.last_id_at(&stream.id, time))
+                    .assign(known, time, || past.last_id_at(&stream.id, time))
             })
             .collect();
         Some(Arc::new(HotRows {
@@ -158,10 +202,12 @@ impl Writer {
         }))
     }
 
-    /// Takes the entries that are not stored yet (KL-14): same time, stream and message make a repeat.
+    /// Takes the entries that are not stored yet (KL-14): same time, stream and message make a repeat. Takes none when
+    /// it cannot tell.
     fn take_new(&mut self, pending: &mut Pending, entries: &[LogEntry]) -> Result<u64, Error> {
+        let mut taken = FxHashSet::default();
         // Rows of one stream, described alike, that come side by side go into one piece.
-        let mut n_new = 0;
+        let mut pieces: Vec<(&Arc<Stream>, Entries)> = Vec::new();
         for of_stream in entries.chunk_by(|a, b| a.stream == b.stream) {
             let mut new = Entries::default();
             for entry in of_stream {
@@ -170,11 +216,13 @@ impl Writer {
                     entry.timestamp,
                     entry.message.as_str().into(),
                 );
-                if pending.appended.contains(&identity) || self.is_stored(pending, entry)? {
-                    pending.results.repeated_entries += 1;
+                if pending.appended.contains(&identity)
+                    || taken.contains(&identity)
+                    || self.is_stored(pending, entry)?
+                {
                     continue;
                 }
-                pending.appended.insert(identity);
+                taken.insert(identity);
                 let attributes = entry.attributes.iter();
                 new.push(
                     entry.timestamp,
@@ -187,13 +235,12 @@ impl Writer {
                 .map_err(|full| Error::Invalid {
                     reason: full.to_string(),
                 })?;
-                n_new += 1;
             }
-            let Some(first) = of_stream.first() else {
-                continue;
-            };
-            let mut known = self.touch(pending, &first.stream, false);
-            let rows = self.name_rows(&mut known, new, 0);
+            pieces.extend(of_stream.first().map(|first| (&first.stream, new)));
+        }
+        for (stream, new) in pieces {
+            let mut known = self.touch(pending, stream, false);
+            let rows = self.name_rows(&pending.past, &mut known, new, 0);
             if rows.is_some() {
                 pending.rows.push(PendingRows {
                     stream: Arc::clone(&known.stream),
@@ -203,6 +250,9 @@ impl Writer {
             }
             self.registry.insert(known);
         }
+        let n_new = taken.len() as u64;
+        pending.results.repeated_entries += entries.len() as u64 - n_new;
+        pending.appended.extend(taken);
         Ok(n_new)
     }
 
@@ -222,8 +272,7 @@ impl Writer {
         {
             return Ok(true);
         }
-        self.shared
-            .contains(&entry.stream.id, entry.timestamp, &entry.message)
+        pending.past.contains(entry)
     }
 
     /// The stream with its news merged in; the caller puts it back.
@@ -272,9 +321,6 @@ impl Writer {
         }
         let metrics: &Metrics = &self.shared.metrics;
         metrics.stored(n_rows, self.registry.len());
-        self.shared
-            .n_streams
-            .store(self.registry.len() as u64, Relaxed);
         self.shared.set_wal_bytes(self.wal.len_bytes());
         pending.results.tell(metrics);
     }

@@ -157,7 +157,10 @@ impl Writer {
         match self.store(inputs) {
             Ok(stored) => {
                 for (reply, stored) in replies.into_iter().zip(stored) {
-                    answer(reply, Ok(stored));
+                    if let Err(error) = &stored {
+                        self.shared.metrics.failed(error);
+                    }
+                    answer(reply, stored);
                 }
             }
             Err(error) => {
@@ -286,5 +289,6 @@ impl Writer {
             self.owners.remove(id);
         }
         self.shared.state.forget(&gone);
+        self.shared.metrics.set_streams(self.registry.len());
     }
 }

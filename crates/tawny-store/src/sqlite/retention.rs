@@ -355,5 +355,6 @@ fn prune_streams(writer: &mut Writer, now: Timestamp) -> rusqlite::Result<()> {
     writer
         .shared
         .unpublish(pruned.into_iter().map(|(row, _)| row));
+    writer.shared.metrics.set_streams(writer.streams.len());
     Ok(())
 }

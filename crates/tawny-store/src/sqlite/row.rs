@@ -1,18 +1,19 @@
 //! How streams, entries and their indexed words are laid down in columns, and read back.
 
-use std::{collections::BTreeMap, fmt, fmt::Write as _, sync::Arc};
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use rusqlite::{
     Row,
     types::{Type, ValueRef},
 };
 use rustc_hash::FxHashMap;
-use serde::de::{Deserializer, MapAccess, Visitor};
 use tawny_model::{
     EntryId, LogEntry, Output, Position, ResumeMark, Severity, Stream, StreamEnd, StreamId,
     Timestamp, Workload, entry::TIE_BITS,
 };
 use tawny_query::{fold_char, index_text, tokens};
+
+use crate::pairs::pairs;
 
 /// Number of a stream in the `streams` table.
 pub(super) type StreamRow = i64;
@@ -132,30 +133,6 @@ fn write_json_str(json: &mut String, text: &str) {
     json.push('"');
 }
 
-/// Reads what [`write_attributes`] wrote, order and repeats kept.
-pub(super) fn read_attributes(json: &str) -> Result<Vec<(String, String)>, serde_json::Error> {
-    struct Pairs;
-    impl<'de> Visitor<'de> for Pairs {
-        type Value = Vec<(String, String)>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object of texts")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut pairs = Vec::new();
-            while let Some(pair) = map.next_entry()? {
-                pairs.push(pair);
-            }
-            Ok(pairs)
-        }
-    }
-    let mut json = serde_json::Deserializer::from_str(json);
-    let pairs = json.deserialize_map(Pairs)?;
-    json.end()?;
-    Ok(pairs)
-}
-
 /// Whole microseconds of an id; the exact time of its entry is this and the `ns` column.
 pub(super) fn id_micros(id: i64) -> i64 {
     id >> TIE_BITS
@@ -210,7 +187,7 @@ impl<'r> EntryRow<'r> {
     pub(super) fn attributes(&self) -> rusqlite::Result<Vec<(String, String)>> {
         match self.row.get_ref(6)? {
             ValueRef::Null => Ok(Vec::new()),
-            json => read_attributes(json.as_str()?).map_err(|source| {
+            json => pairs(json.as_str()?).map_err(|source| {
                 rusqlite::Error::FromSqlConversionFailure(6, Type::Text, Box::new(source))
             }),
         }
@@ -354,13 +331,13 @@ mod tests {
         }
 
         #[test]
-        fn attributes_read_back_as_written(pairs in proptest::collection::vec((any::<String>(), any::<String>()), 0..6)) {
+        fn attributes_read_back_as_written(attributes in proptest::collection::vec((any::<String>(), any::<String>()), 0..6)) {
             let mut json = "left over".to_owned();
-            write_attributes(&mut json, pairs.iter().map(|(k, v)| (k.as_str(), v.as_str())));
-            if pairs.is_empty() {
+            write_attributes(&mut json, attributes.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+            if attributes.is_empty() {
                 prop_assert_eq!(json, "");
             } else {
-                prop_assert_eq!(read_attributes(&json).unwrap(), pairs);
+                prop_assert_eq!(pairs(&json).unwrap(), attributes);
                 prop_assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok());
             }
         }

@@ -100,11 +100,14 @@ impl Writer {
                 };
                 streams.insert(known.stream.id.clone(), known);
             }
-            let n_entries =
-                conn.query_row("SELECT coalesce(sum(n), 0) FROM rollup", [], |row| {
-                    row.get(0)
-                })?;
-            Ok((streams, last_row, Drift::load(&conn)?, n_entries))
+            let sum = "SELECT coalesce(sum(n), 0) FROM rollup";
+            let n_entries: i64 = conn.query_row(sum, [], |row| row.get(0))?;
+            Ok((
+                streams,
+                last_row,
+                Drift::load(&conn)?,
+                n_entries.cast_unsigned(),
+            ))
         };
         let (streams, last_row, drift, n_entries) =
             read().map_err(|source| sqlite_error(&shared.path, "read streams", source))?;
@@ -113,7 +116,7 @@ impl Writer {
                 .values()
                 .map(|known| (known.row, Arc::clone(&known.stream))),
         );
-        shared.metrics.n_entries.set(n_entries);
+        shared.metrics.opened(n_entries, streams.len());
         reserve.fill();
         Ok(Self {
             conn,

@@ -75,9 +75,13 @@ async fn agree(seed: u8) {
     let directory = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::new(Timestamp::from_nanos(T0)));
     let config = SqliteConfig::new(directory.path().join("logs.db"));
-    let sqlite = SqliteStore::open(config, clock.clone(), &mut Registry::default())
-        .await
-        .unwrap();
+    let sqlite = SqliteStore::open(
+        config,
+        Arc::<ManualClock>::clone(&clock),
+        &mut Registry::default(),
+    )
+    .await
+    .unwrap();
     let config = LakeConfig {
         memory: ByteSize::kib(256),
         ..LakeConfig::new(directory.path().join("lake"))
@@ -93,7 +97,7 @@ async fn agree(seed: u8) {
         assert_eq!(lake.append(entries).await.unwrap(), n_new, "{context}");
         match round {
             // Rows in memory, a segment, several, one of all, and rows behind it.
-            1 | 2 | 3 => assert_eq!(lake.delete_older_than(Timestamp::MIN).await.unwrap(), 0),
+            1..=3 => assert_eq!(lake.delete_older_than(Timestamp::MIN).await.unwrap(), 0),
             4 => {
                 lake.delete_older_than(Timestamp::MIN).await.unwrap();
                 assert!(lake.compact().await.unwrap() > 0, "{context}");

@@ -53,7 +53,7 @@ fn every_line_is_stored_once_whoever_is_killed_kl_2() {
 
 #[test]
 fn every_line_is_in_the_lake_once_whoever_is_killed_kl_2() {
-    let (mut system, seed) = kill_in_rounds(Store::Lake, 9);
+    let (mut system, seed) = kill_in_rounds(Store::Lake, 6);
     let n_commits = system.n_commits();
     assert!(
         n_commits > 20,

@@ -202,7 +202,14 @@ pub(super) fn stored_entry(block: &Block, row: u32, stream: &Arc<Stream>) -> Log
         severity: block.severities.as_deref().expect(asked)[row],
         output: block.outputs.as_deref().expect(asked)[row],
         message: block.messages.as_ref().expect(asked).value(row).to_owned(),
-        attributes: block.attributes.as_deref().expect(asked).row(row),
+        attributes: (block
+            .attributes
+            .as_deref()
+            .expect(asked)
+            .row(row)
+            .into_iter())
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect(),
         stream: Arc::clone(stream),
     }
 }

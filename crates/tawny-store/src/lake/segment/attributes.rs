@@ -7,10 +7,9 @@ use std::{
 
 use arrow_array::{Array, Int32Array, StringArray};
 use rustc_hash::FxHashMap;
-use serde::de::{Deserializer, MapAccess, Visitor};
 
 use super::{columns::SparseTexts, index::Layout};
-use crate::lake::run::Attributes;
+use crate::{lake::run::Attributes, pairs::pairs};
 
 /// Entries of all shapes together, past which a row has none and its attributes are all in the rest.
 const MAX_SHAPE_ENTRIES: usize = 1 << 17;
@@ -197,7 +196,7 @@ impl Attributes for BlockAttributes {
         Some(value)
     }
 
-    fn row(&self, row_idx: usize) -> Vec<(String, String)> {
+    fn row(&self, row_idx: usize) -> Vec<(&str, &str)> {
         let rest = self
             .rest
             .as_ref()
@@ -208,20 +207,24 @@ impl Attributes for BlockAttributes {
             self.layout.shapes.get(number)
         });
         let Some(shape) = shape else {
-            return rest.to_vec();
+            return rest.iter().map(borrowed).collect();
         };
         let mut rest = rest.iter();
         shape
             .iter()
             .filter_map(|place| match place.checked_sub(1) {
-                None => rest.next().cloned(),
+                None => rest.next().map(borrowed),
                 Some(column) => {
                     let (key, column) = self.columns.get(column as usize)?;
-                    Some((key.clone(), column.value(row_idx).to_owned()))
+                    Some((key.as_str(), column.value(row_idx)))
                 }
             })
             .collect()
     }
+}
+
+fn borrowed((key, value): &(String, String)) -> (&str, &str) {
+    (key, value)
 }
 
 /// Attributes in no column of their own, parsed when first asked for.
@@ -259,35 +262,9 @@ impl Rest {
         let parsed = self.parsed.get_or_init(|| {
             let rows = self.json.iter();
             // The page's checksum was right, so what the writer made does parse.
-            rows.map(|json| json.and_then(parse).unwrap_or_default())
+            rows.map(|json| json.and_then(|json| pairs(json).ok()).unwrap_or_default())
                 .collect()
         });
         parsed.get(row_idx).map_or(&[], Vec::as_slice)
     }
-}
-
-/// The pairs of a JSON object of texts, in order, repeated keys included.
-pub(super) fn parse(json: &str) -> Option<Vec<(String, String)>> {
-    struct Pairs;
-
-    impl<'de> Visitor<'de> for Pairs {
-        type Value = Vec<(String, String)>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object of texts")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut pairs = Vec::new();
-            while let Some(pair) = map.next_entry()? {
-                pairs.push(pair);
-            }
-            Ok(pairs)
-        }
-    }
-
-    let mut json = serde_json::Deserializer::from_str(json);
-    let pairs = json.deserialize_map(Pairs).ok()?;
-    json.end().ok()?;
-    Some(pairs)
 }

@@ -150,7 +150,9 @@ fn read_rows(segment: &Segment) -> Result<Vec<Row>, Error> {
                 severity: block.severities.as_ref().unwrap()[at],
                 output: block.outputs.as_ref().unwrap()[at],
                 message: block.messages.as_ref().unwrap().value(at).to_owned(),
-                attributes: block.attributes.as_ref().unwrap().row(at),
+                attributes: (block.attributes.as_ref().unwrap().row(at).into_iter())
+                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                    .collect(),
             });
         }
     }

@@ -318,7 +318,7 @@ fn streams_of<'i>(index: &'i RunIndex, block: &Block) -> Option<Vec<&'i RunStrea
 struct Row<'b> {
     severity: tawny_model::Severity,
     message: &'b str,
-    attributes: Vec<(String, String)>,
+    attributes: Vec<(&'b str, &'b str)>,
 }
 
 impl<'b> Row<'b> {

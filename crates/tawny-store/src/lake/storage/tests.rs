@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, sync::Mutex};
 
-use arrow_array::{Array, Int32Array, RecordBatch, StringArray, cast::AsArray as _};
+use arrow_array::{Array, RecordBatch, StringArray, cast::AsArray as _};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tawny_model::{ByteSize, Severity, Timestamp};
 use tawny_query::Query;
@@ -282,19 +282,13 @@ async fn parquet_export_is_read_by_another_reader() {
     for batch in &batches {
         let text = |name: &str| {
             let column = batch.column(schema.index_of(name).unwrap());
-            let plain = arrow_select::take::take(
-                column
-                    .as_any_dictionary_opt()
-                    .map_or(column, |words| words.values()),
-                column.as_any_dictionary_opt().map_or(
-                    &Int32Array::from_iter_values(0..i32::try_from(column.len()).unwrap())
-                        as &dyn Array,
-                    |words| words.keys(),
-                ),
-                None,
-            );
+            let plain = match column.as_any_dictionary_opt() {
+                Some(words) => {
+                    arrow_select::take::take(words.values(), words.keys(), None).unwrap()
+                }
+                None => Arc::clone(column),
+            };
             plain
-                .unwrap()
                 .as_any()
                 .downcast_ref::<StringArray>()
                 .unwrap()

@@ -196,9 +196,12 @@ impl Attributes for MemoryAttributes {
             .map(|(_, value)| value.as_str())
     }
 
-    fn row(&self, row_idx: usize) -> Vec<(String, String)> {
+    fn row(&self, row_idx: usize) -> Vec<(&str, &str)> {
         assert_eq!(self.columns, AttributeColumns::All);
-        self.rows[row_idx].clone()
+        let pairs = self.rows[row_idx].iter();
+        pairs
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .collect()
     }
 }
 
