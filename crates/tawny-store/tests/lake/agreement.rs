@@ -111,7 +111,7 @@ async fn agree(seed: u8) {
             "{context}"
         );
         let base = stats.oldest.unwrap().as_secs();
-        for case in 0..40 {
+        for case in 0..25 {
             let query = draw(runner, &testing::query());
             let second = |n: i64| Timestamp::from_nanos(base * 1_000_000_000 + n);
             let (from, to) = match case % 3 {
@@ -172,7 +172,7 @@ async fn agree(seed: u8) {
         }
     }
     assert!(
-        n_hits > 1_000,
+        n_hits > 600,
         "seed {seed}: queries find something: {n_hits}"
     );
     // Retention takes the same entries away.

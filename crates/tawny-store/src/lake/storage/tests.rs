@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     LakeConfig, LakeStore, LogStore as _,
-    conformance::{Feed, Line, T0, filter, search_all},
+    conformance::{Feed, Line, T0, filter, search_all, stream},
 };
 
 const HOUR_NS: i64 = 3_600_000_000_000;
@@ -256,10 +256,13 @@ async fn export_has_what_a_search_finds_those_in_the_log_included() {
         found.sort_by_key(|entry| (entry.id, entry.stream.id.clone()));
         assert!(exported == found, "{query}");
     }
-    // And what metadata came late is shown as a search shows it.
-    let mut late = Feed::new("api");
-    late.position = tawny_model::Position::ZERO;
     assert_eq!(place.entries("").await.len(), 30_301);
+    // What only the log knows of a stream is shown on all its entries, as a search shows it.
+    let mut described = (*stream("web")).clone();
+    described.node = "node-a".into();
+    let late = Line::at(4 * HOUR_NS, "late").entry(&Arc::new(described));
+    running.append(vec![late]).await.unwrap();
+    assert_eq!(place.entries("node:node-a").await.len(), 301);
 }
 
 #[tokio::test(flavor = "multi_thread")]
