@@ -16,7 +16,7 @@ use tawny_store::{
 use tawny_wire::api;
 use tokio::runtime::Handle;
 
-use super::{StoreFlags, Which, blocking, is_stdout, lake, progress};
+use super::{StoreFlags, Which, blocking, lake, progress};
 use crate::{
     cli::{Context, Exit, Outcome, note},
     config::Flags,
@@ -68,7 +68,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Outcome {
             skip_damaged,
             format,
         };
-        if is_stdout(&output) {
+        if output.as_os_str() == "-" {
             return copy
                 .to(BufWriter::new(io::stdout()), runtime)
                 .map(|(_, copied)| copied);
@@ -77,7 +77,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Outcome {
         let directory = output.parent().filter(|parent| *parent != Path::new(""));
         let staged = tempfile::Builder::new()
             .permissions(Permissions::from_mode(0o666))
-            .tempfile_in(directory.unwrap_or(Path::new(".")))?;
+            .tempfile_in(directory.unwrap_or_else(|| Path::new(".")))?;
         let (file, copied) = copy.to(BufWriter::new(staged), runtime)?;
         let staged = file.into_inner().map_err(io::IntoInnerError::into_error)?;
         let file: File = staged.persist(&output)?;

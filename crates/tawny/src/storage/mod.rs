@@ -7,8 +7,6 @@ mod export;
 mod inspect;
 mod verify;
 
-use std::path::PathBuf;
-
 use indicatif::{ProgressBar, ProgressStyle};
 use tawny_model::Timestamp;
 use tawny_query::Query;
@@ -191,11 +189,6 @@ fn lined_up(head: &[&str], rows: &[Vec<String>], left: &[usize]) -> String {
         text.push('\n');
     }
     text
-}
-
-/// Where output goes when `-` is written for a file.
-fn is_stdout(path: &PathBuf) -> bool {
-    path.as_os_str() == "-"
 }
 
 #[cfg(test)]
