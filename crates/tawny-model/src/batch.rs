@@ -79,6 +79,12 @@ impl Entries {
                 .sum::<usize>()
     }
 
+    /// The messages and the values of the attributes of all rows, one behind the other: what is in none of it is in no
+    /// row.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Bytes of message and attribute text.
     pub fn text_bytes(&self) -> usize {
         self.text.len()

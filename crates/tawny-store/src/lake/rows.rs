@@ -2,7 +2,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use tawny_model::{Entries, EntryId, EntryRef, LogEntry, Stream, Timestamp};
+use tawny_model::{Entries, EntryId, EntryRef, LogEntry, Severity, Stream, Timestamp};
 
 /// Admitted entries of one stream, in the order they came, with their ids.
 #[derive(Debug)]
@@ -17,9 +17,36 @@ pub(crate) struct HotRows {
     /// Earliest and latest time of `new`, both inclusive.
     pub(crate) first: Timestamp,
     pub(crate) last: Timestamp,
+    /// Rows of `new` by severity number.
+    pub(crate) counts: [u32; Severity::ALL.len()],
 }
 
 impl HotRows {
+    /// Rows `new` of the entries, one id each.
+    pub(crate) fn new(
+        stream: Arc<Stream>,
+        entries: Entries,
+        new: Range<usize>,
+        ids: Vec<EntryId>,
+    ) -> Self {
+        let (mut first, mut last) = (Timestamp::MAX, Timestamp::MIN);
+        let mut counts = [0; Severity::ALL.len()];
+        for entry in entries.iter().skip(new.start).take(new.len()) {
+            let time = entry.timestamp();
+            (first, last) = (first.min(time), last.max(time));
+            counts[usize::from(entry.severity().number())] += 1;
+        }
+        Self {
+            stream,
+            entries,
+            new,
+            ids,
+            first,
+            last,
+            counts,
+        }
+    }
+
     /// What the rows take, for the limits of memory: text, tables, ids and their place in the set of ids.
     pub(crate) fn memory_bytes(&self) -> usize {
         const SET_BYTES_PER_ID: usize = 18;

@@ -1,12 +1,17 @@
 //! A run: rows sorted by stream and time, with an index that says where to look. Segments are runs; queries ask them.
 
-use std::{collections::BTreeMap, fmt, ops::Range, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    ops::Range,
+    sync::{Arc, Mutex},
+};
 
 use arrow_array::StringArray;
 use tawny_model::{EntryId, Output, Severity, Stream, StreamId, Timestamp};
 
 use super::probe::Probe;
-use crate::Error;
+use crate::{Error, group::lock};
 
 /// Rows of one block: the unit that is filtered, decoded and cached. The last block of a run may be shorter.
 pub(crate) const BLOCK_ROWS: u32 = 8_192;
@@ -54,6 +59,23 @@ pub(crate) struct RunIndex {
     streams: Vec<RunStream>,
     cells: Vec<Cell>,
     minutes: Vec<(i32, SeverityCounts)>,
+    described: Described,
+}
+
+/// The streams as last described, with the revision of what is known of streams. No part of the index's value.
+#[derive(Debug, Default)]
+struct Described(Mutex<Option<(u64, Arc<[Arc<Stream>]>)>>);
+
+impl Clone for Described {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for Described {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl RunIndex {
@@ -70,6 +92,25 @@ impl RunIndex {
             streams,
             cells,
             minutes: by_minute.into_iter().collect(),
+            described: Described::default(),
+        }
+    }
+
+    /// The streams as described now, in their order; asked for again only when the revision is another.
+    pub(crate) fn described(
+        &self,
+        revision: u64,
+        describe: impl Fn(&Arc<Stream>) -> Arc<Stream>,
+    ) -> Arc<[Arc<Stream>]> {
+        let mut known = lock(&self.described.0);
+        match &*known {
+            Some((of, streams)) if *of == revision => Arc::clone(streams),
+            _ => {
+                let streams = self.streams.iter().map(|stream| describe(&stream.stream));
+                let streams: Arc<[_]> = streams.collect();
+                *known = Some((revision, Arc::clone(&streams)));
+                streams
+            }
         }
     }
 

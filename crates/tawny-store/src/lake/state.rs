@@ -9,7 +9,7 @@ use super::{
     catalog::SegmentPath,
     query::{Describe, Snapshot},
     rows::HotRows,
-    run::Run,
+    run::{Run, RunIndex},
     segment::Segment,
 };
 
@@ -39,11 +39,19 @@ pub(super) struct State {
 }
 
 #[derive(Debug, Clone, Default)]
-pub(super) struct Descriptions(FxHashMap<StreamId, Arc<Stream>>);
+pub(super) struct Descriptions {
+    streams: FxHashMap<StreamId, Arc<Stream>>,
+    /// Grows when a stream that was known is described anew; a new one is in no run yet.
+    revision: u64,
+}
 
 impl Describe for Descriptions {
     fn describe(&self, stream: &Arc<Stream>) -> Arc<Stream> {
-        Arc::clone(self.0.get(&stream.id).unwrap_or(stream))
+        Arc::clone(self.streams.get(&stream.id).unwrap_or(stream))
+    }
+
+    fn describe_all(&self, index: &RunIndex) -> Arc<[Arc<Stream>]> {
+        index.described(self.revision, |stream| self.describe(stream))
     }
 }
 
@@ -86,7 +94,7 @@ impl State {
     }
 
     pub(super) fn n_described(&self) -> usize {
-        self.descriptions().0.len()
+        self.descriptions().streams.len()
     }
 
     pub(super) fn describe(&self, news: impl IntoIterator<Item = Arc<Stream>>) {
@@ -97,9 +105,11 @@ impl State {
                 .write()
                 .unwrap_or_else(PoisonError::into_inner);
             // Copied only while a reader holds the old one.
-            Arc::make_mut(&mut descriptions)
-                .0
-                .extend(news.map(|stream| (stream.id.clone(), stream)));
+            let descriptions = Arc::make_mut(&mut descriptions);
+            for stream in news {
+                let before = descriptions.streams.insert(stream.id.clone(), stream);
+                descriptions.revision += u64::from(before.is_some());
+            }
         }
     }
 
@@ -109,9 +119,10 @@ impl State {
                 .descriptions
                 .write()
                 .unwrap_or_else(PoisonError::into_inner);
-            let known = &mut Arc::make_mut(&mut descriptions).0;
+            let descriptions = Arc::make_mut(&mut descriptions);
+            descriptions.revision += 1;
             for id in streams {
-                known.remove(id);
+                descriptions.streams.remove(id);
             }
         }
     }

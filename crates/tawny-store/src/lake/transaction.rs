@@ -177,10 +177,8 @@ impl Writer {
         skip: usize,
     ) -> Option<Arc<HotRows>> {
         let new = skip..entries.len();
-        let mut times = entries.iter().skip(skip).map(|entry| entry.timestamp());
-        let (mut first, mut last) = times.next().map(|time| (time, time))?;
-        for time in times {
-            (first, last) = (first.min(time), last.max(time));
+        if new.is_empty() {
+            return None;
         }
         let stream = Arc::clone(&known.stream);
         let ids = entries
@@ -192,14 +190,7 @@ impl Writer {
                     .assign(known, time, || past.last_id_at(&stream.id, time))
             })
             .collect();
-        Some(Arc::new(HotRows {
-            stream,
-            entries,
-            new,
-            ids,
-            first,
-            last,
-        }))
+        Some(Arc::new(HotRows::new(stream, entries, new, ids)))
     }
 
     /// Takes the entries that are not stored yet (KL-14): same time, stream and message make a repeat. Takes none when

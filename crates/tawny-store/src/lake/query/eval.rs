@@ -7,7 +7,7 @@ use tawny_query::{Expr, Field, FieldTest};
 
 use super::{
     residual::{Class, Outcome},
-    scan::Scan,
+    scan::{Needle, Scan},
 };
 use crate::lake::run::{AttributeColumns, Block, Columns};
 
@@ -20,7 +20,12 @@ pub(super) enum Test {
     Not(Box<Self>),
     Message(Scan),
     Output(FieldTest),
-    Attribute(String, FieldTest),
+    Attribute {
+        key: String,
+        test: FieldTest,
+        /// What its value must hold.
+        needle: Option<Needle>,
+    },
 }
 
 impl Test {
@@ -33,7 +38,11 @@ impl Test {
             Expr::Not(inner) => Self::Not(Box::new(Self::of(inner))),
             Expr::Message(test) => Self::Message(Scan::of(test)),
             Expr::Field(Field::Output, test) => Self::Output(test.clone()),
-            Expr::Field(Field::Attribute(key), test) => Self::Attribute(key.clone(), test.clone()),
+            Expr::Field(Field::Attribute(key), test) => Self::Attribute {
+                key: key.clone(),
+                needle: Needle::of_value(test),
+                test: test.clone(),
+            },
             other => unreachable!("`{other}` was decided by stream and severity"),
         }
     }
@@ -51,11 +60,24 @@ impl Test {
             Self::Not(inner) => columns = inner.columns(),
             Self::Message(_) => columns.message = true,
             Self::Output(_) => columns.output = true,
-            Self::Attribute(key, _) => {
+            Self::Attribute { key, .. } => {
                 columns.attributes = AttributeColumns::Some(vec![key.clone()]);
             }
         }
         columns
+    }
+
+    /// Whether a row may match whose message and values are somewhere in this text.
+    pub(super) fn may_match(&self, text: &str) -> bool {
+        match self {
+            Self::And(parts) => parts.iter().all(|part| part.may_match(text)),
+            Self::Or(parts) => parts.iter().any(|part| part.may_match(text)),
+            Self::Message(scan) => scan.may_match(text),
+            Self::Attribute { needle, .. } => {
+                needle.as_ref().is_none_or(|needle| needle.may_be_in(text))
+            }
+            Self::All | Self::Not(_) | Self::Output(_) => true,
+        }
     }
 
     /// The rows that match, of those given.
@@ -94,7 +116,7 @@ impl Test {
                 rows.retain(|row| test.matches(Some(outputs[*row as usize].name())));
                 rows
             }
-            Self::Attribute(key, test) => {
+            Self::Attribute { key, test, .. } => {
                 let attributes = block.attributes.as_deref().expect(ASKED);
                 rows.retain(|row| test.matches(attributes.get(*row as usize, key)));
                 rows

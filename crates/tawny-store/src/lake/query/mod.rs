@@ -7,6 +7,7 @@ mod budget;
 mod eval;
 mod explain;
 mod facets;
+mod hot;
 mod literals;
 mod lookup;
 mod matches;
@@ -26,7 +27,10 @@ use std::sync::Arc;
 
 use tawny_model::Stream;
 
-use super::{rows::HotRows, run::Run};
+use super::{
+    rows::HotRows,
+    run::{Run, RunIndex},
+};
 
 #[allow(unused_imports, reason = "only tests ask so far")]
 pub(crate) use self::{
@@ -51,4 +55,12 @@ pub(crate) struct Snapshot {
 pub(crate) trait Describe: std::fmt::Debug + Send + Sync {
     /// What is known of the stream now; itself when nothing newer is.
     fn describe(&self, stream: &Arc<Stream>) -> Arc<Stream>;
+
+    /// The same for every stream of a run, in their order.
+    fn describe_all(&self, index: &RunIndex) -> Arc<[Arc<Stream>]> {
+        let streams = index.streams().iter();
+        streams
+            .map(|stream| self.describe(&stream.stream))
+            .collect()
+    }
 }

@@ -262,11 +262,12 @@ fn select(
     // `None` for a class that never matches.
     let mut known: FxHashMap<Vec<u64>, Option<u32>> = FxHashMap::default();
     let mut answers = Vec::new();
-    for (idx, stream) in (0u32..).zip(index.streams()) {
+    let described = snapshot.streams.describe_all(index);
+    for ((idx, stream), described) in (0u32..).zip(index.streams()).zip(&*described) {
         if stream.first > span.last || span.first > stream.last {
             continue;
         }
-        residuals.ask(&snapshot.streams.describe(&stream.stream), &mut answers);
+        residuals.ask(described, &mut answers);
         let class = known.get(&answers).copied().unwrap_or_else(|| {
             let class = residuals.class(&answers);
             let number = (!class.is_never()).then(|| {

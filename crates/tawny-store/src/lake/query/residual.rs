@@ -86,6 +86,25 @@ impl Class {
         matches!(self.uniform(), Some(Outcome::Never))
     }
 
+    /// Whether a row may match whose message and values are somewhere in this text.
+    pub(super) fn may_match(&self, text: &str) -> bool {
+        let mut before: Option<&Outcome> = None;
+        self.outcomes.iter().any(|outcome| {
+            // Most queries leave the same rest for all severities.
+            if before
+                .replace(outcome)
+                .is_some_and(|before| before.is_same(outcome))
+            {
+                return false;
+            }
+            match outcome {
+                Outcome::Never => false,
+                Outcome::Always => true,
+                Outcome::Rest(rest) => rest.test.may_match(text),
+            }
+        })
+    }
+
     /// How many of these rows may match.
     pub(super) fn n_possible<N: Copy + Into<u64>>(&self, counts: &[N; Severity::ALL.len()]) -> u64 {
         self.sum(counts, |outcome| !matches!(outcome, Outcome::Never))

@@ -1,8 +1,8 @@
 //! Fast search over the messages of a block: one scan of all their bytes finds the rows worth a look.
 
 use arrow_array::StringArray;
-use memchr::{memchr_iter, memmem};
-use tawny_query::{TextTest, is_word_char, occurrences};
+use memchr::{memchr, memchr_iter, memmem};
+use tawny_query::{FieldTest, TextTest, is_word_char, occurrences};
 
 use super::literals::required_parts;
 
@@ -19,7 +19,7 @@ const MAX_NEEDLE: usize = 64;
 
 /// ASCII text, folded, that a message must hold to pass a test, colour codes and odd letters aside.
 #[derive(Debug, PartialEq)]
-struct Needle {
+pub(super) struct Needle {
     text: String,
     /// Whether finding it decides the test, and what may not stand beside it.
     exact: Option<Edges>,
@@ -68,6 +68,27 @@ impl Needle {
         }
     }
 
+    /// What the value of an attribute must hold to pass a test.
+    pub(super) fn of_value(test: &FieldTest) -> Option<Self> {
+        match test {
+            FieldTest::Equals(value) => Self::part([value.as_str()]),
+            _ => None,
+        }
+    }
+
+    /// Whether some text like it is in this one.
+    pub(super) fn may_be_in(&self, text: &str) -> bool {
+        self.has_odd_letters(text.as_bytes())
+            || occurrences(text.as_bytes(), self.text.as_bytes())
+                .next()
+                .is_some()
+    }
+
+    /// Whether letters that are not ASCII may stand for some of it.
+    fn has_odd_letters(&self, text: &[u8]) -> bool {
+        self.text.contains(['i', 'k']) && !text.is_ascii()
+    }
+
     /// The longest stretch of ASCII in texts that must all be there.
     fn part<'t>(texts: impl IntoIterator<Item = &'t str>) -> Option<Self> {
         let parts = texts
@@ -96,6 +117,14 @@ impl Scan {
             needle: Needle::of(test),
             test: test.clone(),
         }
+    }
+
+    /// Whether a message that is somewhere in this text may pass the test.
+    pub(super) fn may_match(&self, text: &str) -> bool {
+        // Colour codes part words.
+        self.needle
+            .as_ref()
+            .is_none_or(|needle| needle.may_be_in(text) || memchr(ESC, text.as_bytes()).is_some())
     }
 
     /// The rows, of those given, whose message passes the test; ascending.
@@ -165,7 +194,7 @@ fn look(needle: &Needle, messages: &StringArray, first: usize, sights: &mut [Sig
     for position in memchr_iter(ESC, text) {
         sights[row_of(position)] = Sight::Perhaps;
     }
-    if needle.text.contains(['i', 'k']) && !text.is_ascii() {
+    if needle.has_odd_letters(text) {
         for letter in FOLD_TO_ASCII {
             let mut row_of = rows_of();
             for position in memmem::find_iter(text, letter) {

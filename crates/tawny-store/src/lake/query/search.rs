@@ -10,6 +10,7 @@ use tawny_model::{EntryId, Timestamp};
 use super::{
     Budget, Snapshot,
     eval::matching_rows,
+    hot::{BATCHES_PER_THREAD, HotClasses},
     page,
     parallel::for_each,
     pieces::{BlockTask, Piece, RunPlan, rows_of_minute},
@@ -24,9 +25,6 @@ use crate::{
 
 /// Runs looked at together at first; then twice as many each time.
 const FIRST_RUNS: usize = 4;
-
-/// Rows in memory worth a thread.
-const HOT_BATCHES_PER_THREAD: usize = 64;
 
 /// One page of the entries that match.
 pub(crate) fn search(
@@ -212,13 +210,13 @@ impl Search<'_> {
         batches.sort_unstable_by(|a, b| b.cmp(a));
         for_each(
             batches.len(),
-            HOT_BATCHES_PER_THREAD,
+            BATCHES_PER_THREAD,
             self.budget,
-            || (),
-            |(), idx| {
+            || HotClasses::new(self.snapshot, &self.residuals),
+            |classes, idx| {
                 let (best, batch_idx) = batches[idx];
                 if best >= self.kept.floor() {
-                    self.hot_batch(batch_idx, &self.snapshot.hot[batch_idx]);
+                    self.hot_batch(batch_idx, &self.snapshot.hot[batch_idx], classes);
                 }
                 Ok(())
             },
@@ -226,12 +224,10 @@ impl Search<'_> {
         Ok(())
     }
 
-    fn hot_batch(&self, batch_idx: usize, batch: &HotRows) {
-        let stream = self.snapshot.streams.describe(&batch.stream);
-        let class = self.residuals.class_of(&stream);
-        if class.is_never() {
+    fn hot_batch(&self, batch_idx: usize, batch: &HotRows, classes: &mut HotClasses<'_>) {
+        let Some(class) = classes.of(batch) else {
             return;
-        }
+        };
         let batch_idx = u32::try_from(batch_idx).expect("batches in memory are not that many");
         let mut found = Vec::new();
         for (row, (idx, id)) in (0u32..).zip(batch.new.clone().zip(&batch.ids)) {
@@ -248,7 +244,7 @@ impl Search<'_> {
             let is_match = match class.outcome(entry.severity()) {
                 Outcome::Never => false,
                 Outcome::Always => true,
-                Outcome::Rest(rest) => rest.expr.matches(&(entry, &*stream)),
+                Outcome::Rest(rest) => rest.expr.matches(&(entry, &*batch.stream)),
             };
             if is_match {
                 let place = Place::Hot {

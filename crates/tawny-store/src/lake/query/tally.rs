@@ -8,6 +8,7 @@ use tawny_model::{EntryRef, Output, Severity, Stream, Timestamp};
 use super::{
     Budget, Snapshot,
     eval::matching_rows,
+    hot::{BATCHES_PER_THREAD, HotClasses},
     parallel::for_each,
     pieces::{BlockTask, Piece, RunPlan, rows_of_minute},
     residual::{Outcome, Residuals},
@@ -21,9 +22,6 @@ use crate::{
     },
     limits::check_histogram,
 };
-
-/// Rows in memory worth a thread.
-const HOT_BATCHES_PER_THREAD: usize = 64;
 
 /// Runs whose index is worth a thread.
 const RUNS_PER_THREAD: usize = 2;
@@ -238,28 +236,41 @@ struct Tally<'s> {
 impl Tally<'_> {
     fn hot<S: Sink>(&self, new: &(impl Fn() -> S + Sync)) -> Result<Vec<S>, Error> {
         let batches = &self.snapshot.hot;
-        for_each(
+        let parts = for_each(
             batches.len(),
-            HOT_BATCHES_PER_THREAD,
+            BATCHES_PER_THREAD,
             self.budget,
-            new,
-            |sink, idx| self.hot_batch(&batches[idx], sink),
-        )
+            || (HotClasses::new(self.snapshot, &self.residuals), new()),
+            |(classes, sink), idx| self.hot_batch(&batches[idx], classes, sink),
+        )?;
+        Ok(parts.into_iter().map(|(_, sink)| sink).collect())
     }
 
-    fn hot_batch(&self, batch: &HotRows, sink: &mut impl Sink) -> Result<(), Error> {
+    fn hot_batch(
+        &self,
+        batch: &HotRows,
+        classes: &mut HotClasses<'_>,
+        sink: &mut impl Sink,
+    ) -> Result<(), Error> {
         if batch.new.is_empty() || batch.last < self.span.first || self.span.last < batch.first {
             return Ok(());
         }
-        let described;
-        let stream = if self.residuals.asks_about_streams() {
-            described = self.snapshot.streams.describe(&batch.stream);
-            &described
-        } else {
-            &batch.stream
+        let Some(class) = classes.of(batch) else {
+            return Ok(());
         };
-        let class = self.residuals.class_of(stream);
-        if class.is_never() {
+        let rows = Span {
+            first: batch.first,
+            last: batch.last,
+        };
+        if self.needs.rows.is_none()
+            && class.decides(&batch.counts)
+            && self.span.covers(rows)
+            && self.needs.counts_alike(rows)
+        {
+            let sure = class.sure(&batch.counts);
+            if sure.iter().any(|n| *n > 0) {
+                sink.add(batch.first, Some(&batch.stream), &sure)?;
+            }
             return Ok(());
         }
         let mut group = Group::new(self.needs, &batch.stream);
@@ -273,7 +284,7 @@ impl Tally<'_> {
             let is_match = match class.outcome(entry.severity()) {
                 Outcome::Never => false,
                 Outcome::Always => true,
-                Outcome::Rest(rest) => rest.expr.matches(&(entry, &**stream)),
+                Outcome::Rest(rest) => rest.expr.matches(&(entry, &*batch.stream)),
             };
             if is_match {
                 group.add(entry.timestamp(), entry.severity(), sink)?;

@@ -94,14 +94,9 @@ fn hot(entries: &[LogEntry]) -> Arc<HotRows> {
         push(entry, &entry.message);
     }
     push(&entries[0], "stored before too");
-    Arc::new(HotRows {
-        stream: Arc::clone(&entries[0].stream),
-        entries: rows,
-        new: 1..entries.len() + 1,
-        ids: entries.iter().map(|entry| entry.id).collect(),
-        first: entries.iter().map(|entry| entry.timestamp).min().unwrap(),
-        last: entries.iter().map(|entry| entry.timestamp).max().unwrap(),
-    })
+    let ids = entries.iter().map(|entry| entry.id).collect();
+    let stream = Arc::clone(&entries[0].stream);
+    Arc::new(HotRows::new(stream, rows, 1..entries.len() + 1, ids))
 }
 
 /// All entries as they should be shown, and a snapshot of them.

@@ -335,9 +335,7 @@ impl OpenPage {
             return Err(fail("has a header that does not fit"));
         }
         let raw_bytes = usize::try_from(header.uncompressed_bytes).unwrap_or_default();
-        let data = zstd::bulk::decompress(cursor.rest(), raw_bytes)
-            .ok()
-            .filter(|data| data.len() == raw_bytes)
+        let data = (segment.cache.decompress(cursor.rest(), raw_bytes))
             .ok_or_else(|| fail("does not decompress"))?;
         Ok(Self {
             encoding: header.encoding,

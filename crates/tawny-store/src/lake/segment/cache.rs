@@ -1,13 +1,19 @@
-//! What was read and decoded, shared by all segments and bounded in bytes; the least recently used goes first.
+//! What was read and decoded, shared by all segments and bounded in bytes; the least recently used goes first, and
+//! indexes after all else.
 
 use std::{
     any::Any,
     collections::BTreeMap,
+    fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
+
+use zstd::bulk::Decompressor;
+
+use crate::group::lock;
 
 /// Names a thing of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,18 +37,21 @@ pub(super) type AnyValue = Arc<dyn Any + Send + Sync>;
 const ENTRY_BYTES: usize = 256;
 
 /// Decoded columns and sections of indexes, of at most `max_bytes` together.
-#[derive(Debug)]
 pub(crate) struct BlockCache {
     max_bytes: usize,
     next_segment: AtomicU64,
     inner: Mutex<Inner>,
+    /// Used again, since making one takes as long as a small page.
+    decompressors: Mutex<Vec<Decompressor<'static>>>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     entries: BTreeMap<Key, Entry>,
-    /// By when each was last used.
-    by_age: BTreeMap<u64, Key>,
+    /// By when each was last used, columns and sections of indexes: a question that goes through all there is must not
+    /// cost the indexes, which every question needs.
+    columns_by_age: BTreeMap<u64, Key>,
+    sections_by_age: BTreeMap<u64, Key>,
     now: u64,
     n_bytes: usize,
 }
@@ -54,12 +63,21 @@ struct Entry {
     used: u64,
 }
 
+impl fmt::Debug for BlockCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BlockCache")
+            .field("max_bytes", &self.max_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
 impl BlockCache {
     pub(crate) fn new(max_bytes: usize) -> Self {
         Self {
             max_bytes,
             next_segment: AtomicU64::new(0),
             inner: Mutex::default(),
+            decompressors: Mutex::default(),
         }
     }
 
@@ -102,6 +120,15 @@ impl BlockCache {
         drop(evicted);
     }
 
+    /// What was compressed to these bytes, when that is of this length.
+    pub(super) fn decompress(&self, bytes: &[u8], raw_bytes: usize) -> Option<Vec<u8>> {
+        let idle = lock(&self.decompressors).pop();
+        let mut decompressor = idle.map_or_else(|| Decompressor::new().ok(), Some)?;
+        let raw = decompressor.decompress(bytes, raw_bytes).ok();
+        lock(&self.decompressors).push(decompressor);
+        raw.filter(|raw| raw.len() == raw_bytes)
+    }
+
     /// Forgets a segment.
     pub(super) fn remove_segment(&self, segment: u64) {
         let mut inner = self.lock();
@@ -110,38 +137,57 @@ impl BlockCache {
         let mut kept = removed.split_off(&(segment + 1, Part::Root));
         inner.entries.append(&mut kept);
         for entry in removed.values() {
-            inner.by_age.remove(&entry.used);
+            inner.columns_by_age.remove(&entry.used);
+            inner.sections_by_age.remove(&entry.used);
             inner.n_bytes -= entry.n_bytes;
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Nothing panics while it is held.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 }
 
 impl Inner {
     fn touch(&mut self, key: Key) -> Option<AnyValue> {
+        let now = self.now + 1;
         let entry = self.entries.get_mut(&key)?;
-        self.by_age.remove(&entry.used);
-        self.now += 1;
-        entry.used = self.now;
-        self.by_age.insert(self.now, key);
-        Some(Arc::clone(&entry.value))
+        let (before, value) = (entry.used, Arc::clone(&entry.value));
+        entry.used = now;
+        let by_age = self.by_age(key);
+        by_age.remove(&before);
+        by_age.insert(now, key);
+        self.now = now;
+        Some(value)
+    }
+
+    fn by_age(&mut self, (_, part): Key) -> &mut BTreeMap<u64, Key> {
+        match part {
+            Part::Column { .. } => &mut self.columns_by_age,
+            Part::Root | Part::Streams | Part::Layout | Part::Tokens(_) => {
+                &mut self.sections_by_age
+            }
+        }
+    }
+
+    /// What is to go first.
+    fn oldest(&self) -> Option<Key> {
+        let first = self.columns_by_age.first_key_value();
+        let (_, key) = first.or_else(|| self.sections_by_age.first_key_value())?;
+        Some(*key)
     }
 
     fn put(&mut self, key: Key, n_bytes: usize, value: AnyValue, max_bytes: usize) -> Vec<Entry> {
         let mut evicted = Vec::new();
         evicted.extend(self.remove(key));
         while self.n_bytes + n_bytes > max_bytes
-            && let Some((_, oldest)) = self.by_age.first_key_value()
+            && let Some(oldest) = self.oldest()
         {
-            let oldest = *oldest;
             evicted.extend(self.remove(oldest));
         }
         self.now += 1;
-        self.by_age.insert(self.now, key);
+        let now = self.now;
+        self.by_age(key).insert(now, key);
         self.n_bytes += n_bytes;
         let entry = Entry {
             value,
@@ -154,7 +200,7 @@ impl Inner {
 
     fn remove(&mut self, key: Key) -> Option<Entry> {
         let entry = self.entries.remove(&key)?;
-        self.by_age.remove(&entry.used);
+        self.by_age(key).remove(&entry.used);
         self.n_bytes -= entry.n_bytes;
         Some(entry)
     }
@@ -189,6 +235,21 @@ mod tests {
             .filter(|block_idx| cache.get::<u32>(0, column(*block_idx)).is_some())
             .collect();
         assert_eq!(held, [0, 2, 3]);
+    }
+
+    #[test]
+    fn indexes_outlast_columns() {
+        let cache = BlockCache::new(3 * (SMALL + ENTRY_BYTES));
+        cache.put(0, Part::Streams, SMALL, &Arc::new(7u32));
+        for block_idx in 0..9 {
+            put(&cache, 0, block_idx, SMALL);
+        }
+        assert!(cache.get::<u32>(0, Part::Streams).is_some());
+        for segment in 1..4 {
+            cache.put(segment, Part::Streams, SMALL, &Arc::new(7u32));
+        }
+        assert!((0..9).all(|block_idx| cache.get::<u32>(0, column(block_idx)).is_none()));
+        assert!(cache.get::<u32>(0, Part::Streams).is_none(), "the oldest");
     }
 
     #[test]

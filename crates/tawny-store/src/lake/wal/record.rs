@@ -338,7 +338,6 @@ fn rows(stream: Arc<Stream>, bytes: &mut Bytes<'_>) -> Result<Replayed, Malforme
     let mut entries = Entries::default();
     let mut ids = Vec::with_capacity(n_rows);
     let mut attributes = Vec::new();
-    let (mut first, mut last) = (Timestamp::MAX, Timestamp::MIN);
     let (mut ns, mut offset) = (0i64, 0i64);
     for _ in 0..n_rows {
         ns = ns.wrapping_add(bytes.signed()?);
@@ -373,17 +372,10 @@ fn rows(stream: Arc<Stream>, bytes: &mut Bytes<'_>) -> Result<Replayed, Malforme
             )
             .map_err(|_| Malformed("more than a batch holds"))?;
         ids.push(EntryId(EntryId::first_at(timestamp).0.wrapping_add(offset)));
-        (first, last) = (first.min(timestamp), last.max(timestamp));
     }
+    let new = 0..entries.len();
     Ok(Replayed::Rows {
-        rows: HotRows {
-            stream,
-            new: 0..entries.len(),
-            entries,
-            ids,
-            first,
-            last,
-        },
+        rows: HotRows::new(stream, entries, new, ids),
         end,
     })
 }

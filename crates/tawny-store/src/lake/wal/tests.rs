@@ -65,15 +65,9 @@ fn hot(stream: &Arc<Stream>, rows: &[Row], n_old: usize) -> HotRows {
             )
             .unwrap();
     }
-    let times = || rows.iter().map(|row| Timestamp::from_nanos(row.ns));
-    HotRows {
-        stream: Arc::clone(stream),
-        new: entries.len() - rows.len()..entries.len(),
-        entries,
-        ids: rows.iter().map(|row| EntryId(row.id)).collect(),
-        first: times().min().unwrap_or(Timestamp::MAX),
-        last: times().max().unwrap_or(Timestamp::MIN),
-    }
+    let new = entries.len() - rows.len()..entries.len();
+    let ids = rows.iter().map(|row| EntryId(row.id)).collect();
+    HotRows::new(Arc::clone(stream), entries, new, ids)
 }
 
 fn plain(replayed: Replayed) -> Plain {
