@@ -64,7 +64,9 @@ pub(crate) struct RunIndex {
 
 /// The streams as last described, with the revision of what is known of streams. No part of the index's value.
 #[derive(Debug, Default)]
-struct Described(Mutex<Option<(u64, Arc<[Arc<Stream>]>)>>);
+struct Described(Mutex<Option<(u64, Streams)>>);
+
+type Streams = Arc<[Arc<Stream>]>;
 
 impl Clone for Described {
     fn clone(&self) -> Self {
@@ -101,13 +103,13 @@ impl RunIndex {
         &self,
         revision: u64,
         describe: impl Fn(&Arc<Stream>) -> Arc<Stream>,
-    ) -> Arc<[Arc<Stream>]> {
+    ) -> Streams {
         let mut known = lock(&self.described.0);
         match &*known {
             Some((of, streams)) if *of == revision => Arc::clone(streams),
             _ => {
                 let streams = self.streams.iter().map(|stream| describe(&stream.stream));
-                let streams: Arc<[_]> = streams.collect();
+                let streams: Streams = streams.collect();
                 *known = Some((revision, Arc::clone(&streams)));
                 streams
             }
