@@ -19,6 +19,16 @@ pub enum Error {
     DiskFull { path: PathBuf },
     #[error("`{path}` is in use by another process; stop it or choose another file")]
     Locked { path: PathBuf },
+    #[error(
+        "`{table}` is being written by another server, whose write-ahead log is in `{by}`; stop it or choose another \
+         prefix"
+    )]
+    Taken { table: PathBuf, by: PathBuf },
+    #[error(
+        "the write-ahead log in `{path}` holds rows that never got into `{table}`, which another server has written to \
+         since or which is new; move the log aside or choose another directory with store.wal"
+    )]
+    Overtaken { path: PathBuf, table: PathBuf },
     #[error("`{path}` is no Tawny store: {reason}")]
     NotAStore { path: PathBuf, reason: String },
     #[error(
@@ -76,7 +86,7 @@ impl Error {
             | Self::NotAStore { .. }
             | Self::Newer { .. }
             | Self::ReadOnly { .. } => Remedy::Reject,
-            Self::Locked { .. } => Remedy::StandDown,
+            Self::Locked { .. } | Self::Taken { .. } | Self::Overtaken { .. } => Remedy::StandDown,
             Self::Damaged { .. } => Remedy::Quarantine,
         }
     }
@@ -89,6 +99,14 @@ impl Error {
             },
             Self::DiskFull { path } => Self::DiskFull { path: path.clone() },
             Self::Locked { path } => Self::Locked { path: path.clone() },
+            Self::Taken { table, by } => Self::Taken {
+                table: table.clone(),
+                by: by.clone(),
+            },
+            Self::Overtaken { path, table } => Self::Overtaken {
+                path: path.clone(),
+                table: table.clone(),
+            },
             Self::NotAStore { path, reason } => Self::NotAStore {
                 path: path.clone(),
                 reason: reason.clone(),

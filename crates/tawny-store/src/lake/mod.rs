@@ -10,17 +10,19 @@
 
 #[allow(
     dead_code,
-    reason = "what a bucket and the commands over a stored table will ask of it"
+    reason = "what the commands over a stored table will ask of it"
 )]
 mod catalog;
 mod compact;
-#[allow(dead_code, reason = "buckets are not offered as a setting yet")]
 mod files;
 mod flush;
 mod flusher;
 mod ids;
+mod lease;
 mod maintain;
 mod merge;
+pub use place::BucketConfig;
+mod place;
 mod probe;
 mod query;
 mod read_at;
@@ -40,8 +42,8 @@ mod wal;
 mod writer;
 
 use std::{
-    fmt, fs, io,
-    path::{Path, PathBuf},
+    fmt,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -64,9 +66,9 @@ use tokio::{
 
 use self::{
     catalog::Catalog,
-    files::Storage,
     flusher::Flusher,
     maintain::{Job, Maintainer},
+    place::Place,
     query::{Budget, Snapshot},
     segment::BlockCache,
     state::State,
@@ -81,7 +83,6 @@ use crate::{
     group::{COMMITTED_QUEUE, Reply, ToWriter},
     limits,
     metrics::{Metrics, QueryKind, QueryLabel},
-    ownership::Ownership,
 };
 
 /// How a [`LakeStore`] is opened.
@@ -89,6 +90,8 @@ use crate::{
 pub struct LakeConfig {
     /// The directory; made where missing. The table is in `logs`, the log in `wal`.
     pub path: PathBuf,
+    /// Where the table is instead, if not in the directory: then that holds the log alone.
+    pub bucket: Option<BucketConfig>,
     /// Memory for rows that are in no segment yet, in text and tables: half of it gathers while the other half is
     /// written. A write waits when it is used up.
     pub memory: ByteSize,
@@ -115,6 +118,7 @@ impl LakeConfig {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
+            bucket: None,
             memory: ByteSize::mib(96),
             flush_age: Duration::from_secs(300),
             cache: ByteSize::mib(128),
@@ -148,7 +152,7 @@ pub struct LakeStore {
     threads: Vec<thread::JoinHandle<()>>,
     readers: Arc<Semaphore>,
     /// Declared last: freed only when every thread has ended.
-    _ownership: Ownership,
+    _place: Place,
 }
 
 /// What the threads of a store have in common.
@@ -162,6 +166,8 @@ struct Shared {
     wal_bytes: AtomicU64,
     n_streams: AtomicU64,
     is_stopping: AtomicBool,
+    /// Another server writes to the table now: nothing more is admitted.
+    is_deposed: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for LakeStore {
@@ -224,6 +230,10 @@ impl Shared {
         catalog.clean(grace).map(drop)
     }
 
+    fn is_deposed(&self) -> bool {
+        self.is_deposed.load(Relaxed)
+    }
+
     fn is_stopping(&self) -> bool {
         self.is_stopping.load(Relaxed)
     }
@@ -233,7 +243,7 @@ impl LakeStore {
     /// Opens the store, making the directory where it is missing.
     ///
     /// # Errors
-    /// `StandDown` when another process has it open; `Reject` when the directory holds something else, or a newer
+    /// `StandDown` when another process has it open or, in a bucket, another server writes there; `Reject` when the directory holds something else, or a newer
     /// version; `Quarantine` when the catalog is damaged; `Retry` when the disk is full.
     pub async fn open(
         config: LakeConfig,
@@ -259,15 +269,8 @@ impl LakeStore {
         runtime: Handle,
     ) -> Result<Self, Error> {
         let root = config.path.clone();
-        let (table_path, wal_path) = (root.join("logs"), root.join("wal"));
-        check_place(&root, &table_path)?;
-        for directory in [&table_path, &wal_path] {
-            fs::create_dir_all(directory)
-                .map_err(|source| Error::file(directory, "make directory", source))?;
-        }
-        let ownership = Ownership::take(&root, &root.join("lock"))?;
-        let storage = Storage::in_directory(&table_path, runtime)?;
-        let (catalog, table_state) = Catalog::open(storage, Arc::clone(&clock))?;
+        let place = Place::open(&config, runtime)?;
+        let (catalog, table_state) = Catalog::open(place.storage.clone(), Arc::clone(&clock))?;
         let cache_bytes = usize::try_from(config.cache.as_bytes()).unwrap_or(usize::MAX);
         let state = State::default();
         let table = Table::open(catalog, Arc::new(BlockCache::new(cache_bytes)), &state);
@@ -276,6 +279,12 @@ impl LakeStore {
             None => Registry::default(),
         };
         state.describe(registry.iter().map(|known| Arc::clone(&known.stream)));
+        let mut applied = table_state.applied.unwrap_or(0);
+        if place.was_taken_over() {
+            // Whatever the server before us still tries to commit comes after this, and is refused.
+            applied += 1;
+            table.add_flushed(&state, &[], applied, &registry)?;
+        }
         let (committed_tx, _) = broadcast::channel(COMMITTED_QUEUE);
         let shared = Arc::new(Shared {
             config,
@@ -287,16 +296,16 @@ impl LakeStore {
             wal_bytes: AtomicU64::new(0),
             n_streams: AtomicU64::new(0),
             is_stopping: AtomicBool::new(false),
+            is_deposed: place.is_lost(),
         });
         let (to_writer, commands_rx) = ToWriter::new();
         let (jobs_tx, jobs_rx) = std_mpsc::sync_channel(1);
         let (news_tx, news_rx) = std_mpsc::sync_channel(1);
         let (maintenance_tx, maintenance_rx) = std_mpsc::sync_channel(JOB_QUEUE);
-        let applied = table_state.applied.unwrap_or(0);
         let writer = Writer::replay(
             Arc::clone(&shared),
             registry,
-            Wal::open(&wal_path, applied)?,
+            Wal::open(&place.wal_path, applied)?,
             applied,
             jobs_tx,
             news_rx,
@@ -336,7 +345,7 @@ impl LakeStore {
             to_writer,
             maintenance_tx: Some(maintenance_tx),
             threads,
-            _ownership: ownership,
+            _place: place,
         })
     }
 
@@ -539,22 +548,6 @@ impl Drop for LakeStore {
             }
         }
     }
-}
-
-/// Whether a lake is there or may be made there: not among files of another kind.
-fn check_place(root: &Path, table_path: &Path) -> Result<(), Error> {
-    let is_taken = match fs::read_dir(root) {
-        Ok(mut files) => files.next().is_some() && !table_path.is_dir(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-        Err(error) => return Err(Error::file(root, "list directory", error)),
-    };
-    if is_taken {
-        return Err(Error::NotAStore {
-            path: root.to_owned(),
-            reason: "the directory holds other files; choose an empty one".to_owned(),
-        });
-    }
-    Ok(())
 }
 
 #[cfg(feature = "test-util")]

@@ -327,8 +327,9 @@ impl Storage {
             }
             Kind::Objects(objects) => {
                 let put = objects.store.put_opts(&location, payload, mode.into());
-                put.await?;
-                true
+                let put = put.await?;
+                self.reach("after put", &path).map_err(generic)?;
+                return Ok(put);
             }
         };
         self.reach("after put", &path).map_err(generic)?;
