@@ -12,6 +12,9 @@ use tawny_store::{
 };
 use tempfile::TempDir;
 
+mod bucket;
+mod s3;
+
 /// A directory, and how the store in it is opened.
 struct Directory {
     dir: TempDir,
@@ -65,4 +68,14 @@ mod in_memory {
 mod in_segments {
     use super::*;
     tawny_store::conformance_suite!(Directory::hasty());
+}
+
+mod in_bucket_mostly_in_memory {
+    use super::*;
+    tawny_store::conformance_suite!(bucket::InBucket::patient());
+}
+
+mod in_bucket_mostly_in_segments {
+    use super::*;
+    tawny_store::conformance_suite!(bucket::InBucket::hasty());
 }
