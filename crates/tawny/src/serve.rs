@@ -52,10 +52,8 @@ pub(crate) async fn open_store(
             Arc::new(SqliteStore::open(config, clock, registry).await?)
         }
         Engine::Lake => {
-            let bucket = bucket_url(store).map(|url| BucketConfig {
-                url: url.to_owned(),
-                options: bucket_options(&config.s3, env),
-            });
+            let bucket = bucket_url(store)
+                .map(|url| BucketConfig::new(url, bucket_options(&config.s3, env)));
             let directory = bucket.as_ref().map_or(&store.path, |_| &store.wal);
             let config = LakeConfig {
                 memory: store.memory,

@@ -3,7 +3,7 @@
 //! ```text
 //! nobody, or us before      → ours at once
 //! another, and it renews    → we stand down and say who it is
-//! another, and it is silent → ours after LEASE; a commit then takes the place of any that the other may still try
+//! another, and it is silent → ours after the lease; a commit then takes the place of any that the other may still try
 //! ```
 //! Silence is watched rather than computed from times, so clocks need not agree. The lease only keeps servers from
 //! fighting; that a server which lost it writes nothing more is up to the commits, which are put only if absent.
@@ -33,14 +33,11 @@ use crate::Error;
 /// Beside the list of streams; readers of the table skip what begins with `_`.
 const OBJECT: &str = "_tawny/writer.json";
 
-/// A writer that has not renewed for so long while we watched is taken for dead.
-const LEASE: Duration = Duration::from_secs(30);
+/// Renewals within the lease: two may fail.
+const RENEWALS: u32 = 3;
 
-/// How often the lease is renewed: twice may fail.
-const RENEW: Duration = Duration::from_secs(10);
-
-/// How often a lease of another is looked at while we wait for it to move.
-const LOOK: Duration = Duration::from_secs(2);
+/// Looks at the lease of another while we wait for it to move.
+const LOOKS: u32 = 15;
 
 /// Names the directory of a log for ever, in a file of it.
 const NAME_FILE: &str = "writer";
@@ -68,25 +65,17 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// Takes the lease for the server whose log is in `root`, waiting for up to [`LEASE`] where another has it.
+    /// Takes the lease for the server whose log is in `root`, waiting for its whole length where another has it.
     ///
     /// # Errors
     /// `StandDown` when another server renews it, or had it last while our log holds rows, which may be older than that
     /// other's; `Retry` when the bucket fails.
     pub(super) fn take(
-        store: Arc<dyn ObjectStore>,
-        location: &str,
+        object: Object,
         root: &Path,
         wal_path: &Path,
-        runtime: Handle,
+        length: Duration,
     ) -> Result<Self, Error> {
-        let object = Object {
-            store,
-            key: Key::from(OBJECT),
-            place: format!("{location}/{OBJECT}"),
-            table: location.to_owned(),
-            runtime,
-        };
         let writer = name_of(root)?;
         let found = object.get()?;
         let is_ours = found
@@ -95,11 +84,11 @@ impl Lease {
         if !is_ours && !is_empty(wal_path)? {
             return Err(Error::Overtaken {
                 path: wal_path.to_owned(),
-                table: PathBuf::from(location),
+                table: PathBuf::from(&object.table),
             });
         }
         if let (Some((holder, version)), false) = (&found, is_ours) {
-            object.wait_for_silence(holder, version)?;
+            object.wait_for_silence(holder, version, length)?;
         }
         let renewal = found.as_ref().map_or(0, |(held, _)| held.renewal);
         let mut holder = Holder {
@@ -115,7 +104,8 @@ impl Lease {
         let (stop_tx, stop_rx) = mpsc::sync_channel(1);
         let lost = Arc::clone(&is_lost);
         let renew = move || {
-            while let Err(mpsc::RecvTimeoutError::Timeout) = stop_rx.recv_timeout(RENEW) {
+            while let Err(mpsc::RecvTimeoutError::Timeout) = stop_rx.recv_timeout(length / RENEWALS)
+            {
                 holder.renewal += 1;
                 match object.put(&holder, Some(version.clone())) {
                     Ok(Some(renewed)) => version = renewed,
@@ -162,7 +152,7 @@ impl Drop for Lease {
 }
 
 /// The object in the bucket.
-struct Object {
+pub(super) struct Object {
     store: Arc<dyn ObjectStore>,
     key: Key,
     place: String,
@@ -171,6 +161,17 @@ struct Object {
 }
 
 impl Object {
+    /// That of the table at `table`, which is the root of `store`.
+    pub(super) fn new(store: Arc<dyn ObjectStore>, table: &str, runtime: Handle) -> Self {
+        Self {
+            store,
+            key: Key::from(OBJECT),
+            place: format!("{table}/{OBJECT}"),
+            table: table.to_owned(),
+            runtime,
+        }
+    }
+
     fn get(&self) -> Result<Option<(Holder, UpdateVersion)>, Error> {
         let found = self.runtime.block_on(async {
             let got = self.store.get(&self.key).await?;
@@ -223,15 +224,19 @@ impl Object {
         }
     }
 
-    fn wait_for_silence(&self, holder: &Holder, version: &UpdateVersion) -> Result<(), Error> {
+    fn wait_for_silence(
+        &self,
+        holder: &Holder,
+        version: &UpdateVersion,
+        length: Duration,
+    ) -> Result<(), Error> {
         tracing::warn!(
-            "{} is held by the server with {}; waiting {} s whether it is alive",
-            self.place,
+            "{} was last written by the server with the log in {}; waiting {length:?} to see whether it lives",
+            self.table,
             holder.directory.display(),
-            LEASE.as_secs()
         );
-        for _ in 0..LEASE.as_secs() / LOOK.as_secs() {
-            self.runtime.block_on(tokio::time::sleep(LOOK));
+        for _ in 0..LOOKS {
+            self.runtime.block_on(tokio::time::sleep(length / LOOKS));
             match self.get()? {
                 Some((_, now)) if now == *version => {}
                 Some((holder, _)) => return Err(self.taken_by(holder)),

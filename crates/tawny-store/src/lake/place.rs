@@ -5,12 +5,17 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
+    time::Duration,
 };
 
 use tawny_model::Secret;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use super::{LakeConfig, files::Storage, lease::Lease};
+use super::{
+    LakeConfig,
+    files::Storage,
+    lease::{self, Lease},
+};
 use crate::{Error, ownership::Ownership};
 
 /// The table's place in a bucket.
@@ -21,6 +26,19 @@ pub struct BucketConfig {
     /// How to reach it, by the names of the `object_store` crate, such as `aws_endpoint`; those of other services are
     /// left out.
     pub options: Vec<(String, Secret)>,
+    /// A server that wrote there and has been silent for so long is taken for dead by another that wants to.
+    pub lease: Duration,
+}
+
+impl BucketConfig {
+    /// The usual settings for this URL.
+    pub fn new(url: impl Into<String>, options: Vec<(String, Secret)>) -> Self {
+        Self {
+            url: url.into(),
+            options,
+            lease: Duration::from_secs(30),
+        }
+    }
 }
 
 /// An open place. Dropped last of all: it frees directory and bucket.
@@ -93,7 +111,8 @@ impl Place {
         let url = format!("{}/logs", bucket.url.trim_end_matches('/'));
         let storage = Storage::in_bucket(&url, &bucket.options, requests.handle())?;
         let store = storage.object_store()?;
-        let lease = Lease::take(Arc::clone(&store), &url, root, &wal_path, requests.handle())?;
+        let object = lease::Object::new(store, &url, requests.handle());
+        let lease = Lease::take(object, root, &wal_path, bucket.lease)?;
         Ok(Self {
             storage,
             wal_path,

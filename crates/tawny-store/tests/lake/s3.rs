@@ -69,13 +69,22 @@ pub(crate) struct S3 {
     inner: Arc<Inner>,
     stop_tx: Option<oneshot::Sender<()>>,
     serving: Option<thread::JoinHandle<()>>,
-    directory: TempDir,
+    directory: Arc<TempDir>,
 }
 
 impl S3 {
     pub(crate) fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join("bucket")).unwrap();
+        Self::on(Arc::new(directory))
+    }
+
+    /// Another way to the same bucket, with troubles of its own.
+    pub(crate) fn beside(&self) -> Self {
+        Self::on(Arc::clone(&self.directory))
+    }
+
+    fn on(directory: Arc<TempDir>) -> Self {
         let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(directory.path()).unwrap());
         builder.set_auth(SimpleAuth::from_single(KEY, SECRET));
         let (service, inner) = (builder.build(), Arc::<Inner>::default());
@@ -109,16 +118,14 @@ impl S3 {
 
     pub(crate) fn bucket(&self) -> BucketConfig {
         let option = |name: &str, value: &str| (name.to_owned(), Secret::new(value));
-        BucketConfig {
-            url: "s3://bucket/some/prefix".to_owned(),
-            options: vec![
-                option("aws_endpoint", &self.endpoint),
-                option("aws_allow_http", "true"),
-                option("aws_region", "eu-central-1"),
-                option("aws_access_key_id", KEY),
-                option("aws_secret_access_key", SECRET),
-            ],
-        }
+        let options = vec![
+            option("aws_endpoint", &self.endpoint),
+            option("aws_allow_http", "true"),
+            option("aws_region", "eu-central-1"),
+            option("aws_access_key_id", KEY),
+            option("aws_secret_access_key", SECRET),
+        ];
+        BucketConfig::new("s3://bucket/some/prefix", options)
     }
 
     /// From now on requests fail as this says, which sees method and key of each.
@@ -139,11 +146,6 @@ impl S3 {
     /// What was asked for since this was last called.
     pub(crate) fn take_asked(&self) -> Vec<Asked> {
         std::mem::take(&mut self.inner.asked.lock().unwrap())
-    }
-
-    /// The directory that is the bucket.
-    pub(crate) fn directory(&self) -> std::path::PathBuf {
-        self.directory.path().join("bucket")
     }
 }
 
