@@ -3,7 +3,7 @@
 
 mod bucket;
 mod local;
-mod objects;
+pub(super) mod objects;
 
 use std::{
     fmt, io,

@@ -27,7 +27,7 @@ use object_store::{
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
-use super::files::library_error;
+use super::files::{library_error, objects::steadily};
 use crate::Error;
 
 /// Beside the list of streams; readers of the table skip what begins with `_`.
@@ -173,14 +173,14 @@ impl Object {
     }
 
     fn get(&self) -> Result<Option<(Holder, UpdateVersion)>, Error> {
-        let found = self.runtime.block_on(async {
+        let found = self.runtime.block_on(steadily(async || {
             let got = self.store.get(&self.key).await?;
             let version = UpdateVersion {
                 e_tag: got.meta.e_tag.clone(),
                 version: got.meta.version.clone(),
             };
             Ok((got.bytes().await?, version))
-        });
+        }));
         let (bytes, version) = match found {
             Ok(found) => found,
             Err(ObjectError::NotFound { .. }) => return Ok(None),
@@ -201,7 +201,10 @@ impl Object {
     ) -> Result<Option<UpdateVersion>, Error> {
         let bytes = Bytes::from(serde_json::to_vec(holder).expect("has only text and numbers"));
         let mode = version.map_or(PutMode::Create, PutMode::Update);
-        let put = self.store.put_opts(&self.key, bytes.into(), mode.into());
+        let put = steadily(async || {
+            let (bytes, mode) = (bytes.clone().into(), mode.clone().into());
+            self.store.put_opts(&self.key, bytes, mode).await
+        });
         match self.runtime.block_on(put) {
             Ok(put) => Ok(Some(UpdateVersion {
                 e_tag: put.e_tag,

@@ -13,6 +13,7 @@ use tawny_store::{
 use tempfile::TempDir;
 
 mod bucket;
+mod readers;
 mod s3;
 
 /// A directory, and how the store in it is opened.
