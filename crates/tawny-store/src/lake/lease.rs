@@ -217,10 +217,13 @@ impl Object {
                 {
                     return Ok(Some(version));
                 }
+                let is_new = matches!(mode, PutMode::Create);
                 match error {
-                    ObjectError::AlreadyExists { .. }
-                    | ObjectError::Precondition { .. }
-                    | ObjectError::NotFound { .. } => Ok(None),
+                    ObjectError::AlreadyExists { .. } | ObjectError::Precondition { .. } => {
+                        Ok(None)
+                    }
+                    // Deleted by somebody; of a new one it is the bucket that is not found.
+                    ObjectError::NotFound { .. } if !is_new => Ok(None),
                     error => Err(library_error(&self.place, "cannot be written", error)),
                 }
             }

@@ -99,7 +99,15 @@ impl Place {
 
     fn in_bucket(root: &Path, bucket: &BucketConfig) -> Result<Self, Error> {
         let wal_path = root.join("wal");
-        if is_used(root)? && (!wal_path.is_dir() || root.join("logs").exists()) {
+        let is_used = is_used(root).map_err(|error| match error {
+            Error::Io { path, source, .. } => Error::Io {
+                path,
+                doing: "is no directory for the write-ahead log; choose one with store.wal",
+                source,
+            },
+            error => error,
+        })?;
+        if is_used && (!wal_path.is_dir() || root.join("logs").exists()) {
             return Err(no_store(
                 root,
                 "the directory for the write-ahead log holds other files; choose an empty one",

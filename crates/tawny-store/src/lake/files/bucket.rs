@@ -22,6 +22,8 @@ const MAX_RETRIES: usize = 5;
 /// No request is repeated once it has gone on for so long: half of the time a query has.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
 
+const NO_BUCKET: &str = "only s3://, gs:// and az:// name a bucket";
+
 /// Opens the bucket of a URL; its root is the path in it.
 ///
 /// `options` are those of the `object_store` crate, such as `aws_endpoint`; those of other services are left out.
@@ -32,11 +34,14 @@ pub(super) fn connect(
     url: &Url,
     options: &[(String, Secret)],
 ) -> Result<Arc<dyn ObjectStore>, String> {
-    let (scheme, prefix) = ObjectStoreScheme::parse(url).map_err(|error| error.to_string())?;
+    let Ok((scheme, prefix)) = ObjectStoreScheme::parse(url) else {
+        return Err(NO_BUCKET.to_owned());
+    };
     let retry = RetryConfig {
         backoff: BackoffConfig {
+            init_backoff: Duration::from_millis(100),
             max_backoff: Duration::from_secs(5),
-            ..BackoffConfig::default()
+            base: 3.,
         },
         max_retries: MAX_RETRIES,
         retry_timeout: RETRY_TIMEOUT,
@@ -64,7 +69,7 @@ pub(super) fn connect(
         ObjectStoreScheme::AmazonS3 => build!(AmazonS3Builder),
         ObjectStoreScheme::GoogleCloudStorage => build!(GoogleCloudStorageBuilder),
         ObjectStoreScheme::MicrosoftAzure => build!(MicrosoftAzureBuilder),
-        _ => Err("only s3://, gs:// and az:// name a bucket".to_owned()),
+        _ => Err(NO_BUCKET.to_owned()),
     }
 }
 
