@@ -69,7 +69,7 @@ impl Lease {
     ///
     /// # Errors
     /// `StandDown` when another server renews it, or had it last while our log holds rows, which may be older than that
-    /// other's; `Retry` when the bucket fails.
+    /// other's; `Reject` when the service knows no conditional writes; `Retry` when the bucket fails.
     pub(super) fn take(
         object: Object,
         root: &Path,
@@ -100,6 +100,7 @@ impl Lease {
         let Some(mut version) = object.put(&holder, version)? else {
             return Err(object.taken());
         };
+        object.check_conditions(&holder)?;
         let is_lost = Arc::new(AtomicBool::new(false));
         let (stop_tx, stop_rx) = mpsc::sync_channel(1);
         let lost = Arc::clone(&is_lost);
@@ -199,7 +200,7 @@ impl Object {
         holder: &Holder,
         version: Option<UpdateVersion>,
     ) -> Result<Option<UpdateVersion>, Error> {
-        let bytes = Bytes::from(serde_json::to_vec(holder).expect("has only text and numbers"));
+        let bytes = encode(holder);
         let mode = version.map_or(PutMode::Create, PutMode::Update);
         let put = steadily(async || {
             let (bytes, mode) = (bytes.clone().into(), mode.clone().into());
@@ -227,6 +228,27 @@ impl Object {
                     error => Err(library_error(&self.place, "cannot be written", error)),
                 }
             }
+        }
+    }
+
+    /// Tries to write the object as a new one, which must fail: else two servers could each take the same commit for
+    /// theirs.
+    fn check_conditions(&self, holder: &Holder) -> Result<(), Error> {
+        let bytes = encode(holder);
+        let put = steadily(async || {
+            let (bytes, mode) = (bytes.clone().into(), PutMode::Create.into());
+            self.store.put_opts(&self.key, bytes, mode).await
+        });
+        match self.runtime.block_on(put) {
+            Err(ObjectError::AlreadyExists { .. } | ObjectError::Precondition { .. }) => Ok(()),
+            Err(error) => Err(library_error(&self.place, "cannot be written", error)),
+            Ok(_) => Err(Error::Invalid {
+                reason: format!(
+                    "the service of `{}` knows no conditional writes (If-None-Match), without which servers would \
+                     overwrite each other's commits",
+                    self.table
+                ),
+            }),
         }
     }
 
@@ -269,6 +291,11 @@ impl Object {
             Err(error) => error,
         }
     }
+}
+
+fn encode(holder: &Holder) -> Bytes {
+    let text = serde_json::to_vec(holder);
+    text.expect("has only text and numbers").into()
 }
 
 fn is_empty(directory: &Path) -> Result<bool, Error> {

@@ -233,12 +233,12 @@ async fn lines_are_admitted_while_the_bucket_is_away_until_memory_is_full() {
     assert_eq!(store.count(&filter("line")).await.unwrap(), expected);
 }
 
-/// Twenty days, each a segment of 300 long lines, some of them with a word of their own.
+/// Twenty days, each a segment of 900 long lines, some of them with a word of their own.
 async fn twenty_segments(place: &InBucket) {
     let store = place.try_open().await.unwrap();
     let mut feed = Feed::new("api");
     for day in (0..20).rev() {
-        let lines = (0..300u32).map(|n| {
+        let lines = (0..900u32).map(|n| {
             let noise = noise(u64::from(n) * 20 + u64::try_from(day).unwrap() + 1, 1_000);
             let word = if n == 150 {
                 format!("needle{day}")
@@ -287,7 +287,7 @@ async fn question_fetches_the_blocks_that_may_hold_it_and_nothing_twice() {
     assert!(read.iter().all(|(n, _)| *n <= 5), "{read:?}");
     let fetched: u64 = first.values().map(|(_, len_bytes)| len_bytes).sum();
     let there = store.stats().await.unwrap().disk_bytes;
-    assert!(fetched * 2 < there, "{fetched} bytes of {there}");
+    assert!(fetched * 3 < there, "{fetched} bytes of {there}");
 
     assert_eq!(search_all(&store, "needle7").await.len(), 1);
     assert_eq!(place.s3.take_asked().len(), 0, "all of it is in memory");
@@ -301,7 +301,7 @@ async fn question_fetches_the_blocks_that_may_hold_it_and_nothing_twice() {
     );
     assert!(other.values().all(|(n, _)| *n <= 3), "{other:?}");
 
-    assert_eq!(store.count(&filter("")).await.unwrap(), 6_000);
+    assert_eq!(store.count(&filter("")).await.unwrap(), 18_000);
     assert_eq!(place.s3.take_asked().len(), 0, "known without any row");
 }
 
