@@ -23,6 +23,16 @@ pub enum Error {
         /// Who has it, as far as it said so.
         holder: String,
     },
+    #[error(
+        "`{table}` is being written by another server, whose write-ahead log is in `{by}`; stop it or choose another \
+         prefix"
+    )]
+    Taken { table: PathBuf, by: PathBuf },
+    #[error(
+        "the write-ahead log in `{path}` holds rows that never got into `{table}`, which another server has written to \
+         since or which is new; move the log aside or choose another directory with store.wal"
+    )]
+    Overtaken { path: PathBuf, table: PathBuf },
     #[error("`{path}` is no Tawny store: {reason}")]
     NotAStore { path: PathBuf, reason: String },
     #[error(
@@ -88,7 +98,7 @@ impl Error {
             | Self::NotAStore { .. }
             | Self::Newer { .. }
             | Self::ReadOnly { .. } => Remedy::Reject,
-            Self::Locked { .. } => Remedy::StandDown,
+            Self::Locked { .. } | Self::Taken { .. } | Self::Overtaken { .. } => Remedy::StandDown,
             Self::Damaged { .. } => Remedy::Quarantine,
         }
     }
@@ -103,6 +113,14 @@ impl Error {
             Self::Locked { path, holder } => Self::Locked {
                 path: path.clone(),
                 holder: holder.clone(),
+            },
+            Self::Taken { table, by } => Self::Taken {
+                table: table.clone(),
+                by: by.clone(),
+            },
+            Self::Overtaken { path, table } => Self::Overtaken {
+                path: path.clone(),
+                table: table.clone(),
             },
             Self::NotAStore { path, reason } => Self::NotAStore {
                 path: path.clone(),

@@ -17,7 +17,7 @@ pub mod store;
 pub use error::Error;
 #[cfg(feature = "test-util")]
 pub use lake::wal_fuzzing;
-pub use lake::{LakeConfig, LakeStore};
+pub use lake::{BucketConfig, LakeConfig, LakeStore};
 pub use sqlite::{SqliteConfig, SqliteStore};
 pub use store::{
     Bucket, Committed, Facet, FacetsRequest, Filter, Histogram, HistogramRequest, LogStore,

@@ -2,19 +2,23 @@
 
 use std::{convert::Infallible, fs, io, net::IpAddr, sync::Arc, time::Duration};
 
+use tawny_model::Secret;
 use tawny_runtime::{
     CancellationToken, OnExit, Outcome as Stopped, Registry, SharedClock, Stage, StopSignals,
     Supervisor,
 };
 use tawny_server::{Limits, Listeners, Readiness, Server};
-use tawny_store::{LakeConfig, LakeStore, LogStore, Retention, SqliteConfig, SqliteStore};
+use tawny_store::{
+    BucketConfig, LakeConfig, LakeStore, LogStore, Retention, SqliteConfig, SqliteStore,
+};
 use tokio::{net::TcpListener, time::Instant};
 
 use crate::{
-    cli::{Exit, Failure, Outcome, note},
+    cli::{Exit, Failure, OrExit, Outcome, note},
     config::{
+        env::Env,
         flags::Group,
-        keys::{Config, LimitsConfig, StoreConfig},
+        keys::{Config, LimitsConfig, S3Config, StoreConfig},
         value::{ALL_ADDRESSES, Engine, Listen},
     },
 };
@@ -30,19 +34,38 @@ impl Group for ServeFlags {
 
 /// Opens the store that is configured.
 pub(crate) async fn open_store(
-    config: &StoreConfig,
+    config: &Config,
+    env: &Env,
     clock: SharedClock,
     registry: &mut Registry,
 ) -> Result<Arc<dyn LogStore>, Failure> {
-    Ok(match engine(config) {
+    let store = &config.store;
+    Ok(match engine(store) {
+        Engine::Sqlite if bucket_url(store).is_some() => {
+            return Err(anyhow::anyhow!(
+                "store.engine: SQLite keeps its file on a disk; choose `lake` for a bucket"
+            ))
+            .or_exit(Exit::Usage);
+        }
         Engine::Sqlite => {
-            let config = SqliteConfig::new(&config.path);
+            let config = SqliteConfig::new(&store.path);
             Arc::new(SqliteStore::open(config, clock, registry).await?)
         }
-        Engine::Lake => Arc::new(LakeStore::open(lake_config(config), clock, registry).await?),
+        Engine::Lake => {
+            let bucket = bucket_url(store)
+                .map(|url| BucketConfig::new(url, bucket_options(&config.s3, env)));
+            let directory = bucket.as_ref().map_or(&store.path, |_| &store.wal);
+            let config = LakeConfig {
+                bucket,
+                path: directory.clone(),
+                ..lake_config(store)
+            };
+            Arc::new(LakeStore::open(config, clock, registry).await?)
+        }
     })
 }
 
+/// The settings of a lake that is all in one directory.
 pub(crate) fn lake_config(config: &StoreConfig) -> LakeConfig {
     LakeConfig {
         memory: config.memory,
@@ -51,9 +74,43 @@ pub(crate) fn lake_config(config: &StoreConfig) -> LakeConfig {
     }
 }
 
+/// The URL of a bucket, when that is what the path is.
+pub(crate) fn bucket_url(config: &StoreConfig) -> Option<&str> {
+    config.path.to_str().filter(|path| path.contains("://"))
+}
+
+/// How to reach the bucket: what the environment says, and on top of it what is configured.
+fn bucket_options(config: &S3Config, env: &Env) -> Vec<(String, Secret)> {
+    let S3Config {
+        endpoint,
+        region,
+        access_key_id,
+        secret_access_key,
+        session_token,
+    } = config;
+    // Whoever writes http:// means it.
+    let is_plain = endpoint.as_ref().filter(|url| url.starts_with("http://"));
+    let text = |value: &Option<String>| value.as_deref().map(Secret::new);
+    let given = [
+        ("aws_allow_http", is_plain.map(|_| Secret::new("true"))),
+        ("aws_endpoint", text(endpoint)),
+        ("aws_region", text(region)),
+        ("aws_access_key_id", text(access_key_id)),
+        ("aws_secret_access_key", secret_access_key.clone()),
+        ("aws_session_token", session_token.clone()),
+    ];
+    let given = given
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    env.cloud().into_iter().chain(given).collect()
+}
+
 /// The engine of the store that is there, or is to be made.
 pub(crate) fn engine(config: &StoreConfig) -> Engine {
     config.engine.set().unwrap_or_else(|| {
+        if bucket_url(config).is_some() {
+            return Engine::Lake;
+        }
         let is_named_db = config.path.extension().is_some_and(|ext| ext == "db");
         let is_sqlite = match fs::metadata(&config.path) {
             Ok(metadata) if metadata.is_file() => true,
@@ -183,6 +240,7 @@ fn retention(config: &StoreConfig) -> Retention {
     let StoreConfig {
         path: _,
         engine: _,
+        wal: _,
         memory: _,
         retention_age,
         retention_size,

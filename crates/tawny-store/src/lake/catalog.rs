@@ -269,7 +269,7 @@ impl Catalog {
 }
 
 /// Differs between processes; from the standard library's keys for hash maps.
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     use std::hash::BuildHasher;
     std::hash::RandomState::new().hash_one("writer")
 }

@@ -1,8 +1,9 @@
 //! Where a table lies, a directory or a bucket, and its files: written whole and durably or not at all, read by
 //! ranges, listed, deleted. One face for both, so that nothing above it knows which it is.
 
+mod bucket;
 mod local;
-mod objects;
+pub(super) mod objects;
 
 use std::{
     fmt, io,
@@ -16,7 +17,7 @@ use std::{
 
 use bytes::Bytes;
 use object_store::ObjectStore;
-use tawny_model::Timestamp;
+use tawny_model::{Secret, Timestamp};
 use tokio::runtime::Handle;
 use url::Url;
 
@@ -64,10 +65,12 @@ impl Traffic {
         self.bytes.fetch_add(len_bytes, Ordering::Relaxed);
     }
 
+    #[cfg(test)]
     pub(crate) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -82,36 +85,25 @@ pub(crate) struct Listed {
 }
 
 impl Storage {
-    /// Opens a directory, which is made when missing, or the URL of a bucket (`s3://bucket/prefix`, …).
+    /// Opens a path in a bucket by its URL (`s3://bucket/prefix`, …); nothing is asked of the bucket yet.
     ///
-    /// `options` are those of the `object_store` crate, such as `aws_endpoint`; a directory takes none.
-    /// `runtime` must have more than one thread: it runs requests to a bucket and the reading of the Delta log.
+    /// `options` are those of the `object_store` crate, such as `aws_endpoint`. `runtime` runs the requests, and must do
+    /// so while its callers block.
     ///
     /// # Errors
-    /// `Reject` when the place is unknown or may not be written, `Retry` when the disk fails.
-    pub(crate) fn open(
+    /// `Reject` when the URL names no bucket, or the options lead to none.
+    pub(crate) fn in_bucket(
         location: &str,
-        options: &[(String, String)],
+        options: &[(String, Secret)],
         runtime: Handle,
     ) -> Result<Self, Error> {
-        let url = match Url::parse(location) {
-            Ok(url) => url,
-            Err(_) => return Self::in_directory(Path::new(location), runtime),
-        };
-        if url.scheme() == "file" {
-            let path = url.to_file_path().map_err(|()| Error::Invalid {
-                reason: format!("`{location}` names no local directory"),
+        let store = Url::parse(location)
+            .map_err(|error| error.to_string())
+            .and_then(|url| bucket::connect(&url, options))
+            .map_err(|reason| Error::Invalid {
+                reason: format!("storage `{location}`: {reason}"),
             })?;
-            return Self::in_directory(&path, runtime);
-        }
-        let (store, prefix) =
-            object_store::parse_url_opts(&url, options.iter().cloned()).map_err(|error| {
-                Error::Invalid {
-                    reason: format!("storage `{location}`: {error}"),
-                }
-            })?;
-        let store = object_store::prefix::PrefixStore::new(store, prefix);
-        Ok(Self::in_objects(Arc::new(store), location, runtime))
+        Ok(Self::in_objects(store, location, runtime))
     }
 
     pub(crate) fn in_directory(root: &Path, runtime: Handle) -> Result<Self, Error> {
@@ -149,6 +141,7 @@ impl Storage {
         }
     }
 
+    #[cfg(test)]
     /// The same storage, with fault points.
     #[must_use]
     pub(crate) fn with_faults(mut self, faults: Arc<dyn FaultPoints>) -> Self {
@@ -168,6 +161,7 @@ impl Storage {
         }
     }
 
+    #[cfg(test)]
     pub(crate) fn traffic(&self) -> &Traffic {
         &self.traffic
     }

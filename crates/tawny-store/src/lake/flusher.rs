@@ -3,11 +3,13 @@
 use std::{
     sync::{
         Arc,
+        atomic::Ordering::Relaxed,
         mpsc::{self, RecvTimeoutError},
     },
     time::Duration,
 };
 
+use tawny_model::Remedy;
 use tokio::sync::mpsc::WeakSender;
 
 use super::{
@@ -71,7 +73,12 @@ impl Flusher {
             match attempt() {
                 Ok(done) => return Some(done),
                 Err(error) => {
-                    tracing::warn!(%error, "rows stay in memory and in the log; trying again to write them");
+                    if error.remedy() == Remedy::StandDown {
+                        tracing::error!(%error, "rows stay in the log; this server stops writing");
+                        self.shared.is_deposed.store(true, Relaxed);
+                    } else {
+                        tracing::warn!(%error, "rows stay in memory and in the log; trying again to write them");
+                    }
                     // Older news of the same kind says as much.
                     drop(self.news_tx.try_send(FlushNews::Failed(error)));
                     self.wake();

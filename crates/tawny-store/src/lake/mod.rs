@@ -10,17 +10,19 @@
 
 #[allow(
     dead_code,
-    reason = "what a bucket and the commands over a stored table will ask of it"
+    reason = "what the commands over a stored table will ask of it"
 )]
 mod catalog;
 mod compact;
-#[allow(dead_code, reason = "buckets are not offered as a setting yet")]
 mod files;
 mod flush;
 mod flusher;
 mod ids;
+mod lease;
 mod maintain;
 mod merge;
+pub use place::BucketConfig;
+mod place;
 mod probe;
 mod query;
 mod read_at;
@@ -41,7 +43,7 @@ mod wal;
 mod writer;
 
 use std::{
-    fmt, fs, io,
+    fmt,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -65,9 +67,9 @@ use tokio::{
 
 use self::{
     catalog::Catalog,
-    files::Storage,
     flusher::Flusher,
     maintain::{Job, Maintainer},
+    place::Place,
     query::{Budget, Snapshot},
     segment::BlockCache,
     state::State,
@@ -82,7 +84,6 @@ use crate::{
     group::{COMMITTED_QUEUE, Reply, ToWriter},
     limits,
     metrics::{Metrics, QueryKind, QueryLabel},
-    ownership::Ownership,
 };
 
 /// How a [`LakeStore`] is opened.
@@ -90,6 +91,8 @@ use crate::{
 pub struct LakeConfig {
     /// The directory; made where missing. The table is in `logs`, the log in `wal`.
     pub path: PathBuf,
+    /// Where the table is instead, if not in the directory: then that holds the log alone.
+    pub bucket: Option<BucketConfig>,
     /// Memory for rows that are in no segment yet, in text and tables: half of it gathers while the other half is
     /// written. A write waits when it is used up.
     pub memory: ByteSize,
@@ -116,6 +119,7 @@ impl LakeConfig {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
+            bucket: None,
             memory: ByteSize::mib(96),
             flush_age: Duration::from_secs(300),
             cache: ByteSize::mib(128),
@@ -149,7 +153,7 @@ pub struct LakeStore {
     threads: Vec<thread::JoinHandle<()>>,
     readers: Arc<Semaphore>,
     /// Declared last: freed only when every thread has ended.
-    _ownership: Ownership,
+    _place: Place,
 }
 
 /// What the threads of a store have in common.
@@ -162,6 +166,8 @@ struct Shared {
     metrics: Metrics,
     wal_bytes: AtomicU64,
     is_stopping: AtomicBool,
+    /// Another server writes to the table now: nothing more is admitted.
+    is_deposed: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for LakeStore {
@@ -191,6 +197,10 @@ impl Shared {
         self.wal_bytes.load(Relaxed)
     }
 
+    fn is_deposed(&self) -> bool {
+        self.is_deposed.load(Relaxed)
+    }
+
     fn is_stopping(&self) -> bool {
         self.is_stopping.load(Relaxed)
     }
@@ -200,7 +210,7 @@ impl LakeStore {
     /// Opens the store, making the directory where it is missing.
     ///
     /// # Errors
-    /// `StandDown` when another process has it open; `Reject` when the directory holds something else, or a newer
+    /// `StandDown` when another process has it open or, in a bucket, another server writes there; `Reject` when the directory holds something else, or a newer
     /// version; `Quarantine` when the catalog is damaged; `Retry` when the disk is full.
     pub async fn open(
         config: LakeConfig,
@@ -225,30 +235,21 @@ impl LakeStore {
         metrics: Metrics,
         runtime: Handle,
     ) -> Result<Self, Error> {
-        let root = config.path.clone();
-        let (table_path, wal_path) = (root.join("logs"), root.join("wal"));
-        check_place(&root, &table_path)?;
-        for directory in [&table_path, &wal_path] {
-            fs::create_dir_all(directory)
-                .map_err(|source| Error::file(directory, "make directory", source))?;
-        }
-        let ownership = Ownership::take(&root, &root.join("lock"))?;
-        let storage = Storage::in_directory(&table_path, runtime)?;
-        let open_wal = |applied| Wal::open(&wal_path, applied);
-        Self::start(config, clock, metrics, ownership, storage, open_wal)
+        let place = Place::open(&config, runtime)?;
+        let open_wal = |path: &Path, applied| Wal::open(path, applied);
+        Self::start(config, clock, metrics, place, open_wal)
     }
 
-    /// Brings a store to life over its storage and its log.
+    /// Brings a store to life in its place, with the log that is there.
     fn start(
         config: LakeConfig,
         clock: SharedClock,
         metrics: Metrics,
-        ownership: Ownership,
-        storage: Storage,
-        open_wal: impl FnOnce(u64) -> Result<Replay, Error>,
+        place: Place,
+        open_wal: impl FnOnce(&Path, u64) -> Result<Replay, Error>,
     ) -> Result<Self, Error> {
         let root = config.path.clone();
-        let (catalog, table_state) = Catalog::open(storage, Arc::clone(&clock))?;
+        let (catalog, table_state) = Catalog::open(place.storage.clone(), Arc::clone(&clock))?;
         let cache_bytes = usize::try_from(config.cache.as_bytes()).unwrap_or(usize::MAX);
         let state = State::default();
         let table = Table::open(catalog, Arc::new(BlockCache::new(cache_bytes)), &state);
@@ -257,6 +258,12 @@ impl LakeStore {
             None => Registry::default(),
         };
         state.describe(registry.iter().map(|known| Arc::clone(&known.stream)));
+        let mut applied = table_state.applied.unwrap_or(0);
+        if place.was_taken_over() {
+            // Whatever the server before us still tries to commit comes after this, and is refused.
+            applied += 1;
+            table.add_flushed(&state, &[], applied, &registry)?;
+        }
         let (committed_tx, _) = broadcast::channel(COMMITTED_QUEUE);
         let shared = Arc::new(Shared {
             config,
@@ -267,16 +274,16 @@ impl LakeStore {
             metrics,
             wal_bytes: AtomicU64::new(0),
             is_stopping: AtomicBool::new(false),
+            is_deposed: place.is_lost(),
         });
         let (to_writer, commands_rx) = ToWriter::new();
         let (jobs_tx, jobs_rx) = std_mpsc::sync_channel(1);
         let (news_tx, news_rx) = std_mpsc::sync_channel(1);
         let (maintenance_tx, maintenance_rx) = std_mpsc::sync_channel(JOB_QUEUE);
-        let applied = table_state.applied.unwrap_or(0);
         let writer = Writer::replay(
             Arc::clone(&shared),
             registry,
-            open_wal(applied)?,
+            open_wal(&place.wal_path, applied)?,
             applied,
             jobs_tx,
             news_rx,
@@ -317,7 +324,7 @@ impl LakeStore {
             to_writer,
             maintenance_tx: Some(maintenance_tx),
             threads,
-            _ownership: ownership,
+            _place: place,
         })
     }
 
@@ -520,22 +527,6 @@ impl Drop for LakeStore {
             }
         }
     }
-}
-
-/// Whether a lake is there or may be made there: not among files of another kind.
-fn check_place(root: &Path, table_path: &Path) -> Result<(), Error> {
-    let is_taken = match fs::read_dir(root) {
-        Ok(mut files) => files.next().is_some() && !table_path.is_dir(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-        Err(error) => return Err(Error::file(root, "list directory", error)),
-    };
-    if is_taken {
-        return Err(Error::NotAStore {
-            path: root.to_owned(),
-            reason: "the directory holds other files; choose an empty one".to_owned(),
-        });
-    }
-    Ok(())
 }
 
 #[cfg(test)]

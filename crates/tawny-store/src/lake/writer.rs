@@ -98,6 +98,10 @@ impl Writer {
             let Some(command) = held_back.take().or_else(|| commands_rx.blocking_recv()) else {
                 break;
             };
+            if self.shared.is_deposed() {
+                // What is in the log stays there; whoever asks learns that the store is closed.
+                break;
+            }
             match command {
                 Command::Resume {
                     writer,

@@ -16,6 +16,10 @@ use tawny_store::{
 };
 use tempfile::TempDir;
 
+mod bucket;
+mod readers;
+mod s3;
+
 /// A directory, and how the store in it is opened.
 struct Directory {
     dir: TempDir,
@@ -73,4 +77,14 @@ mod in_memory {
 mod in_segments {
     use super::*;
     tawny_store::conformance_suite!(Directory::hasty());
+}
+
+mod in_bucket_mostly_in_memory {
+    use super::*;
+    tawny_store::conformance_suite!(bucket::InBucket::patient());
+}
+
+mod in_bucket_mostly_in_segments {
+    use super::*;
+    tawny_store::conformance_suite!(bucket::InBucket::hasty());
 }

@@ -55,7 +55,7 @@ impl Run for Args {
                 let path = config.store.path.display();
                 tracing::info!(%path, "no server is named; keeping the lines here");
                 let store =
-                    serve::open_store(&config.store, Arc::clone(&clock), &mut registry).await?;
+                    serve::open_store(config, env, Arc::clone(&clock), &mut registry).await?;
                 let kept = Arc::clone(&store);
                 serve::spawn_upkeep(&mut supervisor, kept, Arc::clone(&clock), &config.store);
                 Arc::new(StoreSink(store))

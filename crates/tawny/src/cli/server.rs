@@ -28,7 +28,8 @@ impl Run for Args {
         let clock: SharedClock = Arc::new(SystemClock);
         let mut registry = Registry::default();
         metrics::register_process(&mut registry, env!("CARGO_PKG_VERSION"));
-        let store = serve::open_store(&config.store, Arc::clone(&clock), &mut registry).await?;
+        let store =
+            serve::open_store(config, &context.env, Arc::clone(&clock), &mut registry).await?;
         let listeners = serve::bind(config, ALL_ADDRESSES).await?;
         let limits = serve::limits(&config.limits, config.general.shutdown_timeout);
         let server = Server::new(

@@ -59,7 +59,7 @@ pub(super) async fn run(
     let clock: SharedClock = Arc::new(SystemClock);
     let mut registry = Registry::default();
     metrics::register_process(&mut registry, env!("CARGO_PKG_VERSION"));
-    let store = serve::open_store(&config.store, Arc::clone(&clock), &mut registry).await?;
+    let store = serve::open_store(config, env, Arc::clone(&clock), &mut registry).await?;
     // On a laptop nobody else is to read along; in a pod the kubelet's probes come from outside.
     let default_host = if env.in_cluster().is_some() {
         ALL_ADDRESSES

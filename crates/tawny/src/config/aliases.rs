@@ -60,6 +60,17 @@ pub(crate) const ALIASES: &[Alias] = {
             Fallback("engine.podman_socket", unix_socket),
         ),
         row("DOCKER_HOST", Ignored(remote_engine)),
+        // The AWS command line
+        row("AWS_ENDPOINT_URL_S3", Fallback("s3.endpoint", any)),
+        row("AWS_ENDPOINT_URL", Fallback("s3.endpoint", any)),
+        row("AWS_REGION", Fallback("s3.region", any)),
+        row("AWS_DEFAULT_REGION", Fallback("s3.region", any)),
+        row("AWS_ACCESS_KEY_ID", Fallback("s3.access_key_id", any)),
+        row(
+            "AWS_SECRET_ACCESS_KEY",
+            Fallback("s3.secret_access_key", any),
+        ),
+        row("AWS_SESSION_TOKEN", Fallback("s3.session_token", any)),
         // kubelogs (KL-20 to KL-34)
         row("KUBELOGS_STORAGE_ADDR", Of("agent.server", same)),
         row("KUBELOGS_DB_PATH", Of("store.path", same)),

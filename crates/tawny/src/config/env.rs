@@ -6,6 +6,7 @@ use std::{
 };
 
 use tawny_kube::{InCluster, Proxy};
+use tawny_model::Secret;
 
 use super::{
     Error, Warning, aliases, file,
@@ -101,6 +102,20 @@ impl Env {
                 .unwrap_or_default()
                 .to_owned(),
         })
+    }
+
+    /// What clouds tell their own tools, by the names of the `object_store` crate: roles, tokens, endpoints.
+    pub(crate) fn cloud(&self) -> Vec<(String, Secret)> {
+        let of_cloud = |name: &str| {
+            ["AWS_", "GOOGLE_", "AZURE_"]
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
+        };
+        self.vars
+            .iter()
+            .filter(|(name, value)| of_cloud(name) && !value.is_empty())
+            .map(|(name, value)| (name.to_ascii_lowercase(), Secret::new(value)))
+            .collect()
     }
 
     /// Whether colour is wanted beyond what a terminal decides. Sources: no-color.org, bixense.com/clicolors.

@@ -6,7 +6,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use tawny_collect::{SourceKind, detect::Runtime};
-use tawny_model::ByteSize;
+use tawny_model::{ByteSize, Secret};
 use tawny_runtime::telemetry;
 
 use super::{
@@ -170,18 +170,36 @@ settings! {
 
     /// The local store.
     store: StoreConfig in "store." {
-        /// Where entries are kept: a directory, or SQLite's file; made when it is not there. One process at a time may
-        /// write it.
+        /// Where entries are kept: a directory, or SQLite's file; made when it is not there. Or the URL of a bucket
+        /// (`s3://bucket/prefix`, `gs://…`, `az://…`), for the lake. One process at a time may write it.
         path["db"]: PathBuf = "tawny.db".into();
         /// How entries are kept: `lake` is columns in Parquet files under a directory, `sqlite` one file. `auto` takes
         /// what is there already; where nothing is, a path that ends in `.db` is to be SQLite's.
         engine["engine"]: Auto<Engine> = Auto::Auto;
+        /// Directory for the write-ahead log where `store.path` is a bucket: what is acknowledged lies there until the
+        /// bucket has it. Keep it on a disk that outlives the process.
+        wal["wal"]: PathBuf = "tawny-wal".into();
         /// Memory for rows of the lake that are in no file yet, and as much again for what is read most.
         memory: ByteSize = ByteSize::mib(96);
         /// Entries older than this are deleted, at start and every hour; `0` keeps them whatever their age.
         retention_age["retention-age"]: Duration = Duration::ZERO;
         /// The oldest entries are deleted once the store is larger than this, at start and every hour; `0` for no limit.
         retention_size["retention-size"]: ByteSize = ByteSize(0);
+    }
+
+    /// How to reach a bucket of `s3://`. Other variables of AWS (roles, web identity) and those of Google (`GOOGLE_*`) and
+    /// Azure (`AZURE_*`) for their buckets are taken as their own tools take them.
+    s3: S3Config in "s3." {
+        /// URL of the service; unset means that of AWS. `http://` is not encrypted.
+        endpoint: Option<String> = None;
+        /// Region of the bucket.
+        region: Option<String> = None;
+        /// Name of the access key; unset takes the role of the machine or pod.
+        access_key_id: Option<String> = None;
+        /// The access key itself. Better given as a variable than in a file.
+        secret_access_key: Option<Secret> = None;
+        /// Token of a temporary access key.
+        session_token: Option<Secret> = None;
     }
 
     /// What one client may ask, and how long an answer may take.

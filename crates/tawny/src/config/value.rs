@@ -3,7 +3,7 @@
 use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 use tawny_collect::{SourceKind, detect::Runtime};
-use tawny_model::ByteSize;
+use tawny_model::{ByteSize, Secret};
 use tawny_runtime::{duration, telemetry};
 
 /// A value as a layer holds it, before its key's type is known to it.
@@ -59,6 +59,19 @@ impl Setting for String {
 
     fn to_text(&self) -> String {
         self.clone()
+    }
+}
+
+/// Shown as `***` wherever settings are.
+impl Setting for Secret {
+    const VALUE_NAME: &'static str = "SECRET";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        Ok(Self::new(text))
+    }
+
+    fn to_text(&self) -> String {
+        self.to_string()
     }
 }
 

@@ -16,6 +16,7 @@ use tawny_collect::{
 use crate::{
     cli::{Context, Exit, Outcome, Run},
     config::{Flags, Loaded, env::Env, flags::Group},
+    serve,
 };
 pub(crate) use node::NODE_NAME_REMEDY;
 use report::Report;
@@ -116,6 +117,12 @@ async fn examine(loaded: &Loaded, env: &Env, report: &mut Report) {
         ),
     }
     node::examine_inotify(report);
-    node::examine_store(&config.store.path, report);
+    let is_bucket = serve::bucket_url(&config.store).is_some();
+    let local = if is_bucket {
+        &config.store.wal
+    } else {
+        &config.store.path
+    };
+    node::examine_store(local, report);
     server::examine(loaded, report).await;
 }

@@ -8,7 +8,9 @@ use futures::{StreamExt, TryStreamExt, future::BoxFuture, stream, stream::BoxStr
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, UploadPart,
-    coalesce_ranges, path::Path,
+    client::{HttpError, HttpErrorKind},
+    coalesce_ranges,
+    path::Path,
 };
 use tawny_model::Timestamp;
 use tokio::runtime::Handle;
@@ -73,18 +75,20 @@ impl Objects {
     }
 
     pub(super) async fn put(&self, path: &str, bytes: Bytes) -> Result<(), Error> {
-        self.store
-            .put(&Path::from(path), bytes.into())
+        let key = Path::from(path);
+        steadily(async || self.store.put(&key, bytes.clone().into()).await)
             .await
             .map_err(|error| self.error(path, "cannot be written", error))?;
         Ok(())
     }
 
     pub(super) async fn put_new(&self, path: &str, bytes: Bytes) -> Result<bool, Error> {
-        let put = self
-            .store
-            .put_opts(&Path::from(path), bytes.into(), PutMode::Create.into())
-            .await;
+        let key = Path::from(path);
+        let put = steadily(async || {
+            let (bytes, mode) = (bytes.clone().into(), PutMode::Create.into());
+            self.store.put_opts(&key, bytes, mode).await
+        })
+        .await;
         match put {
             Ok(_) => Ok(true),
             Err(
@@ -96,7 +100,8 @@ impl Objects {
     }
 
     pub(super) async fn delete(&self, path: &str) -> Result<(), Error> {
-        match self.store.delete(&Path::from(path)).await {
+        let key = Path::from(path);
+        match steadily(async || self.store.delete(&key).await).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(self.error(path, "cannot be deleted", error)),
         }
@@ -104,17 +109,59 @@ impl Objects {
 
     pub(super) async fn list(&self, directory: &str) -> Result<Vec<Listed>, Error> {
         let prefix = (!directory.is_empty()).then(|| Path::from(directory));
-        self.store
-            .list(prefix.as_ref())
-            .map_ok(|meta| Listed {
-                path: meta.location.to_string(),
-                len_bytes: meta.size,
-                modified: Timestamp::from_millis(meta.last_modified.timestamp_millis()),
-            })
-            .try_collect()
-            .await
-            .map_err(|error| self.error(directory, "cannot be listed", error))
+        let listed = list_all(|| self.store.list(prefix.as_ref())).await;
+        let listed = listed.map_err(|error| self.error(directory, "cannot be listed", error))?;
+        let listed = listed.into_iter().map(|meta| Listed {
+            path: meta.location.to_string(),
+            len_bytes: meta.size,
+            modified: Timestamp::from_millis(meta.last_modified.timestamp_millis()),
+        });
+        Ok(listed.collect())
     }
+}
+
+/// How often more a request is made whose connection or answer broke off.
+const BROKEN_OFF_RETRIES: usize = 2;
+
+/// Asks again where the library does not: it repeats what a server refuses and what breaks off while an object is read,
+/// but no listing whose text breaks off, and no conditional writing. Only for what may be done twice.
+pub(in crate::lake) async fn steadily<T>(
+    ask: impl AsyncFn() -> object_store::Result<T>,
+) -> object_store::Result<T> {
+    for _ in 0..BROKEN_OFF_RETRIES {
+        match ask().await {
+            Err(error) if is_broken_off(&error) => {}
+            done => return done,
+        }
+    }
+    ask().await
+}
+
+fn is_broken_off(error: &object_store::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(inner) = cause {
+        if let Some(error) = inner.downcast_ref::<HttpError>() {
+            return matches!(
+                error.kind(),
+                HttpErrorKind::Interrupted | HttpErrorKind::Decode
+            );
+        }
+        cause = inner.source();
+    }
+    false
+}
+
+/// [`steadily`], spelled out: a closure would keep the listing from moving between threads.
+async fn list_all(
+    list: impl Fn() -> BoxStream<'static, object_store::Result<ObjectMeta>>,
+) -> object_store::Result<Vec<ObjectMeta>> {
+    for _ in 0..BROKEN_OFF_RETRIES {
+        match list().try_collect().await {
+            Err(error) if is_broken_off(&error) => {}
+            done => return done,
+        }
+    }
+    list().try_collect().await
 }
 
 /// An object, for reading.
@@ -327,8 +374,9 @@ impl Storage {
             }
             Kind::Objects(objects) => {
                 let put = objects.store.put_opts(&location, payload, mode.into());
-                put.await?;
-                true
+                let put = put.await?;
+                self.reach("after put", &path).map_err(generic)?;
+                return Ok(put);
             }
         };
         self.reach("after put", &path).map_err(generic)?;
@@ -403,7 +451,8 @@ impl ObjectStore for Durable {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        sorted(self.inner.list(prefix))
+        let (inner, prefix) = (Arc::clone(&self.inner), prefix.cloned());
+        sorted(move || inner.list(prefix.as_ref()))
     }
 
     fn list_with_offset(
@@ -411,7 +460,8 @@ impl ObjectStore for Durable {
         prefix: Option<&Path>,
         offset: &Path,
     ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        sorted(self.inner.list_with_offset(prefix, offset))
+        let (inner, prefix, offset) = (Arc::clone(&self.inner), prefix.cloned(), offset.clone());
+        sorted(move || inner.list_with_offset(prefix.as_ref(), &offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
@@ -433,10 +483,10 @@ impl ObjectStore for Durable {
 
 /// In the order of paths, as the library expects of everything but `file:`.
 fn sorted(
-    files: BoxStream<'static, object_store::Result<ObjectMeta>>,
+    list: impl Fn() -> BoxStream<'static, object_store::Result<ObjectMeta>> + Send + Sync + 'static,
 ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-    let sorted = async {
-        let mut files: Vec<ObjectMeta> = files.try_collect().await?;
+    let sorted = async move {
+        let mut files = list_all(list).await?;
         files.sort_by(|a, b| a.location.cmp(&b.location));
         Ok::<_, object_store::Error>(stream::iter(files.into_iter().map(Ok)))
     };

@@ -24,7 +24,7 @@ fn runtime() -> Runtime {
 fn on_both(check: impl Fn(&Storage)) {
     let (runtime, directory) = (runtime(), tempfile::tempdir().unwrap());
     let handle = runtime.handle().clone();
-    check(&Storage::open(directory.path().to_str().unwrap(), &[], handle.clone()).unwrap());
+    check(&Storage::in_directory(directory.path(), handle.clone()).unwrap());
     check(&Storage::in_objects(
         Arc::new(InMemory::new()),
         "memory://",
@@ -201,8 +201,8 @@ fn a_full_disk_is_told_as_such() {
 #[test]
 fn an_unknown_place_is_refused() {
     let runtime = runtime();
-    for place in ["nowhere://bucket/x", "file://host/x"] {
-        let error = Storage::open(place, &[], runtime.handle().clone()).unwrap_err();
+    for place in ["nowhere://bucket/x", "file:///host/x", "s3://", "bucket/x"] {
+        let error = Storage::in_bucket(place, &[], runtime.handle().clone()).unwrap_err();
         assert!(matches!(error, Error::Invalid { .. }), "{error:?}");
     }
 }

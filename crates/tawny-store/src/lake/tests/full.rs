@@ -126,17 +126,12 @@ impl Place {
         };
         let (clock, disk, runtime) = (Arc::clone(&self.clock), disk.clone(), Handle::current());
         let open = move || {
-            let root = config.path.clone();
-            for directory in [root.join("logs"), root.join("wal")] {
-                fs::create_dir_all(directory).unwrap();
-            }
-            let ownership = Ownership::take(&root, &root.join("lock"))?;
-            let storage = Storage::in_directory(&root.join("logs"), runtime)?;
-            let storage = storage.with_faults(Arc::new(disk.clone()));
+            let mut place = Place::open(&config, runtime)?;
+            place.storage = place.storage.with_faults(Arc::new(disk.clone()));
             let metrics = crate::metrics::Metrics::register(&mut Metrics::default());
             let open_wal =
-                |applied| Wal::open_on(&root.join("wal"), applied, Box::new(disk.clone()));
-            LakeStore::start(config, clock, metrics, ownership, storage, open_wal)
+                |path: &Path, applied| Wal::open_on(path, applied, Box::new(disk.clone()));
+            LakeStore::start(config, clock, metrics, place, open_wal)
         };
         task::spawn_blocking(open).await.unwrap()
     }
