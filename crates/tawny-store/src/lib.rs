@@ -10,6 +10,7 @@ pub mod limits;
 mod metrics;
 mod naming;
 mod ownership;
+pub mod scan;
 pub mod sqlite;
 pub mod store;
 
@@ -17,6 +18,7 @@ pub use error::Error;
 #[cfg(feature = "test-util")]
 pub use lake::wal_fuzzing;
 pub use lake::{LakeConfig, LakeStore};
+pub use scan::{Column, Interest, Rows, ScanRequest};
 pub use sqlite::{SqliteConfig, SqliteStore};
 pub use store::{
     Bucket, Committed, Facet, FacetsRequest, Filter, Histogram, HistogramRequest, LogStore,

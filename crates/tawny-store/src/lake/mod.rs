@@ -51,7 +51,9 @@ use std::{
     time::Duration,
 };
 
+use arrow_array::RecordBatch;
 use async_trait::async_trait;
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use prometheus_client::registry::Registry as MetricsRegistry;
 use tawny_model::{Batch, ByteSize, EntryId, LogEntry, StreamEnd, StreamId, Timestamp, WriterId};
 use tawny_runtime::SharedClock;
@@ -67,7 +69,7 @@ use self::{
     files::Storage,
     flusher::Flusher,
     maintain::{Job, Maintainer},
-    query::{Budget, Snapshot},
+    query::{BatchScan, Budget, Snapshot},
     segment::BlockCache,
     state::State,
     streams::Registry,
@@ -77,7 +79,7 @@ use self::{
 };
 use crate::{
     Committed, Error, Facet, FacetsRequest, Filter, Histogram, HistogramRequest, LogStore,
-    Retention, SearchPage, SearchRequest, StoreStats, Written,
+    Retention, Rows, ScanRequest, SearchPage, SearchRequest, StoreStats, Written,
     group::{COMMITTED_QUEUE, Reply, ToWriter},
     limits,
     metrics::{Metrics, QueryKind, QueryLabel},
@@ -227,6 +229,18 @@ impl Shared {
     fn is_stopping(&self) -> bool {
         self.is_stopping.load(Relaxed)
     }
+
+    /// What a question may cost that is asked now.
+    fn budget<'a>(&'a self, cancelled: &'a AtomicBool) -> Budget<'a> {
+        let config = &self.config;
+        Budget {
+            cancelled,
+            clock: &*self.clock,
+            deadline: self.clock.now().saturating_add(config.query_time),
+            memory_bytes: usize::try_from(config.query_memory.as_bytes()).unwrap_or(usize::MAX),
+            n_threads: config.query_threads.max(1),
+        }
+    }
 }
 
 impl LakeStore {
@@ -375,16 +389,7 @@ impl LakeStore {
         let _cancel = CancelOnDrop(Arc::clone(&cancelled));
         task::spawn_blocking(move || {
             let started = Instant::now();
-            let clock = &*shared.clock;
-            let budget = Budget {
-                cancelled: &cancelled,
-                clock,
-                deadline: clock.now().saturating_add(shared.config.query_time),
-                memory_bytes: usize::try_from(shared.config.query_memory.as_bytes())
-                    .unwrap_or(usize::MAX),
-                n_threads: shared.config.query_threads.max(1),
-            };
-            let answer = ask(&shared.state.snapshot(), &budget);
+            let answer = ask(&shared.state.snapshot(), &shared.budget(&cancelled));
             drop(permit);
             let seconds = shared
                 .metrics
@@ -399,6 +404,33 @@ impl LakeStore {
             doing: "answer a query",
             source: Box::new(source),
         })?
+    }
+}
+
+impl LakeStore {
+    /// Batches of a scan, each read on a blocking thread when it is asked for.
+    fn rows(
+        &self,
+        scan: Arc<BatchScan>,
+    ) -> impl Stream<Item = Result<RecordBatch, Error>> + use<> {
+        let shared = Arc::clone(&self.shared);
+        let turns = stream::try_unfold((shared, scan), |(shared, scan)| async move {
+            let cancelled = Arc::new(AtomicBool::new(false));
+            let _cancel = CancelOnDrop(Arc::clone(&cancelled));
+            let path = shared.config.path.clone();
+            let turn = task::spawn_blocking(move || {
+                let read = scan.read(&shared.budget(&cancelled))?;
+                Ok::<_, Error>(read.map(|batches| (batches, (shared, scan))))
+            });
+            turn.await.map_err(|source| Error::Io {
+                path,
+                doing: "read rows",
+                source: Box::new(source),
+            })?
+        });
+        turns
+            .map_ok(|batches| stream::iter(batches.into_iter().map(Ok)))
+            .try_flatten()
     }
 }
 
@@ -477,6 +509,18 @@ impl LogStore for LakeStore {
             query::count(snapshot, &filter, budget)
         })
         .await
+    }
+
+    async fn scan(self: Arc<Self>, request: ScanRequest) -> Result<Vec<Rows>, Error> {
+        let n_parts = request.n_parts.max(1);
+        let scan = self
+            .read(QueryKind::Scan, move |snapshot, budget| {
+                BatchScan::plan(snapshot.clone(), &request, budget)
+            })
+            .await?;
+        let scan = Arc::new(scan);
+        let part = |_| self.rows(Arc::clone(&scan)).boxed();
+        Ok((0..n_parts).map(part).collect())
     }
 
     async fn get(&self, id: EntryId) -> Result<Option<LogEntry>, Error> {
