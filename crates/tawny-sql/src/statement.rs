@@ -22,7 +22,7 @@ use datafusion::{
                 self, ExcludeSelectItem, Expr, FunctionArg, FunctionArgExpr, FunctionArguments,
                 Ident, ObjectName, SelectItem, SetExpr, TableFactor, VisitMut as _, VisitorMut,
             },
-            dialect::PostgreSqlDialect,
+            dialect::GenericDialect,
         },
     },
 };
@@ -64,7 +64,7 @@ pub(crate) fn check(sql: &str) -> Result<Checked, Error> {
             limit_bytes: MAX_SQL_BYTES,
         });
     }
-    let parsed = DFParser::parse_sql_with_dialect(sql, &PostgreSqlDialect {});
+    let parsed = DFParser::parse_sql_with_dialect(sql, &GenericDialect {});
     let mut parsed = parsed.map_err(|error| Error::of(error, ByteSize(0)))?;
     let n = parsed.len();
     let (Some(mut statement), 1) = (parsed.pop_front(), n) else {

@@ -18,7 +18,7 @@ async fn predicates_become_queries() {
         ("severity = 'error'", "level:error]"),
         ("severity IN ('error', 'fatal')", "level:error OR level:fatal]"),
         ("severity_number >= 5", "level:error OR level:fatal]"),
-        ("severity_number BETWEEN 4 AND 5", "(level:warn OR level:error) (level:error OR level:fatal OR level:warn)]"),
+        ("severity_number BETWEEN 4 AND 5", "(level:warn OR level:error OR level:fatal) (level:unknown OR level:trace OR level:debug OR level:info OR level:warn OR level:error)]"),
         ("restart = 1", "restart==1]"),
         ("output <> 'stdout'", "output:stderr]"),
         ("status IS NOT NULL", "status:*]"),
@@ -31,7 +31,7 @@ async fn predicates_become_queries() {
         ("matches('timeout level>=warn')", "timeout level>=warn]"),
         ("NOT matches('timeout')", "-timeout]"),
         ("matches('timeout') OR namespace = '1'", "timeout OR namespace:1]"),
-        ("timestamp >= '2026-01-31T12:00:00.000000001Z'", "], from=2026-01-31T12:00:00.000000001Z"),
+        ("timestamp >= '2026-01-31T12:00:00.000000001Z'", "*], from=2026-01-31T12:00:00.000000001Z"),
         ("timestamp < '2026-01-31T12:00:00Z' AND status = '1'", "status:1], to=2026-01-31T12:00:00.000000000Z"),
     ] {
         assert_eq!(pushed(predicate).await, (query.to_owned(), false), "{predicate}");
@@ -46,7 +46,7 @@ async fn what_is_not_said_exactly_is_looked_at_again() {
         ("length(message) > 10", "*]"),
         ("length(message) > 10 AND restart = 1", "restart==1]"),
         ("status = '500' OR length(message) > 10", "*]"),
-        ("message ILIKE '%Refused%'", r#"/(?i)(?s)\A.*Refused.*\z/]"#),
+        ("message ILIKE '%Refused%'", r#"/(?s)\A.*Refused.*\z/i]"#),
     ] {
         assert_eq!(pushed(predicate).await, (query.to_owned(), true), "{predicate}");
     }

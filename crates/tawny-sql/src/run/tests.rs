@@ -198,7 +198,13 @@ async fn filters_put_to_the_store_change_no_answer() {
     const SEED: u8 = 3;
     let mut runner = runner(SEED);
     let strategy = proptest::collection::vec(testing::entry(), 300);
-    let entries = draw(&mut runner, &strategy);
+    let mut entries = draw(&mut runner, &strategy);
+    // Of several descriptions of a stream each engine may show another.
+    let mut streams = std::collections::HashMap::new();
+    for entry in &mut entries {
+        let known = streams.entry(entry.stream.id.clone());
+        entry.stream = Arc::clone(known.or_insert_with(|| Arc::clone(&entry.stream)));
+    }
     let (_a, sqlite) = store_of(Engine::Sqlite, entries.clone()).await;
     let (_b, lake) = store_of(Engine::Lake, entries).await;
     let asked = [
@@ -224,8 +230,13 @@ async fn filters_put_to_the_store_change_no_answer() {
         }
         n_found += answers[0].len();
         n_cut += usize::from(answers[0].len() < 300);
-        for answer in &answers[1..] {
-            assert_eq!(answers[0], *answer, "{context}");
+        for (idx, answer) in answers.iter().enumerate() {
+            let missing: Vec<_> = answers[0].iter().filter(|row| !answer.contains(row)).collect();
+            let more: Vec<_> = answer.iter().filter(|row| !answers[0].contains(row)).collect();
+            assert!(
+                *answer == answers[0],
+                "{context}: {idx} lacks {missing:#?} and has {more:#?}"
+            );
         }
     }
     assert!(n_found > 10_000 && n_cut > 200, "{n_found} rows, {n_cut} cut");
@@ -337,7 +348,7 @@ async fn mistakes_are_told_with_their_place() {
     let (_dir, store) = store_of(Engine::Sqlite, Vec::new()).await;
     let sql = Sql::new(store, clock(), LIMITS);
     for (statement, message) in [
-        ("SELECT *\nFROM logs WHERE AND", "SQL does not parse: Expected: an expression, found: AND at line 2, column 17"),
+        ("SELECT *\nFROM logs WHERE )", "SQL does not parse: Expected: an expression, found: ) at line 2, column 17"),
         ("SELECT 'x", "SQL does not parse: Unterminated string literal at line 1, column 8"),
         ("SELECT matches('(a') FROM logs", "matches('(a'): "),
         ("SELECT matches(pod) FROM logs", "matches takes a query as text"),
@@ -393,7 +404,7 @@ async fn statement_whose_reader_has_gone_stops() {
     let (_dir, store) = store_of(Engine::Sqlite, Vec::new()).await;
     let sql = Sql::new(store, clock(), LIMITS);
     let endless = "SELECT * FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b";
-    let mut answer = sql.query(endless, usize::MAX - 1).await.unwrap();
+    let mut answer = sql.query(endless, 1 << 40).await.unwrap();
     assert!(answer.next().await.unwrap().is_ok());
     drop(answer);
     let started = sql.started.get().unwrap();
