@@ -216,9 +216,7 @@ impl Error {
                 Some(error.column),
                 error.hint.clone(),
             ),
-            Self::Sql(tawny_sql::Error::Syntax { column, .. }) => {
-                (self.to_string(), *column, None)
-            }
+            Self::Sql(tawny_sql::Error::Syntax { column, .. }) => (self.to_string(), *column, None),
             Self::UnknownParameter { name, known } => {
                 (self.to_string(), None, Some(nearest(name, known)))
             }

@@ -74,9 +74,8 @@ impl Columns {
 
     pub(crate) fn schema(&self) -> SchemaRef {
         let fields = self.names.iter().zip(&self.columns);
-        let fields = fields.map(|(name, column)| {
-            ArrowField::new(name, column.data_type(), column.is_nullable())
-        });
+        let fields = fields
+            .map(|(name, column)| ArrowField::new(name, column.data_type(), column.is_nullable()));
         Arc::new(Schema::new(fields.collect::<Fields>()))
     }
 

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use datafusion::{
-    common::SchemaError,
-    error::DataFusionError,
-    sql::sqlparser::parser::ParserError,
+    common::SchemaError, error::DataFusionError, sql::sqlparser::parser::ParserError,
 };
 use tawny_model::{ByteSize, Remedy};
 use tawny_query::ParseError;
@@ -157,7 +155,11 @@ fn syntax(error: ParserError) -> Error {
     };
     let place = text.rsplit_once(" at Line: ").and_then(|(reason, place)| {
         let (line, column) = place.split_once(", Column: ")?;
-        Some((reason, line.trim().parse().ok()?, column.trim().parse().ok()?))
+        Some((
+            reason,
+            line.trim().parse().ok()?,
+            column.trim().parse().ok()?,
+        ))
     });
     match place {
         Some((reason, line, column)) => Error::Syntax {

@@ -215,11 +215,9 @@ impl Translator<'_> {
             (Column::SeverityNumber, Some(comparison), ScalarValue::Int64(Some(number))) => {
                 severities(|severity| comparison.holds(i64::from(severity.number()), *number))
             }
-            (
-                Column::Field(Field::Restart),
-                Some(comparison),
-                ScalarValue::Int64(Some(number)),
-            ) if number.abs() <= MAX_EXACT => {
+            (Column::Field(Field::Restart), Some(comparison), ScalarValue::Int64(Some(number)))
+                if number.abs() <= MAX_EXACT =>
+            {
                 #[expect(clippy::cast_precision_loss, reason = "it is small enough to be exact")]
                 let test = FieldTest::Number(comparison, *number as f64);
                 Reach::exact(Query::Field(Field::Restart, test))
@@ -380,7 +378,9 @@ fn times(comparison: Comparison, ns: i64) -> Reach {
 }
 
 fn severities(is_wanted: impl Fn(Severity) -> bool) -> Reach {
-    let wanted = Severity::ALL.into_iter().filter(|severity| is_wanted(*severity));
+    let wanted = Severity::ALL
+        .into_iter()
+        .filter(|severity| is_wanted(*severity));
     let tests = wanted.map(|severity| {
         let test = FieldTest::Severity(Comparison::Equal, severity);
         Query::Field(Field::Severity, test)
@@ -431,7 +431,10 @@ fn one_of(column: &Column, texts: &[&str], is_in: bool) -> Reach {
         column => part_of(column, text),
     }));
     // Nothing but letters has another case.
-    let is_caseless = |text: &&str| text.chars().all(|c| c.is_ascii() && !c.is_ascii_alphabetic());
+    let is_caseless = |text: &&str| {
+        text.chars()
+            .all(|c| c.is_ascii() && !c.is_ascii_alphabetic())
+    };
     if matches!(column, Column::Field(_)) && texts.iter().all(is_caseless) {
         return Reach::exact(if is_in {
             about

@@ -100,11 +100,17 @@ mod tests {
     fn a_filter_leaves_the_times_it_can_be_true_of() {
         let schema: Schema = (*Columns::fixed().schema()).clone();
         let time = || col("timestamp", &schema).unwrap();
-        let ns = |ns: i64| lit(ScalarValue::TimestampNanosecond(Some(ns), Some("UTC".into())));
+        let ns = |ns: i64| {
+            lit(ScalarValue::TimestampNanosecond(
+                Some(ns),
+                Some("UTC".into()),
+            ))
+        };
         let compared = |op, n| binary(time(), op, ns(n), &schema).unwrap();
         let both = |op, a, b| binary(a, op, b, &schema).unwrap();
         let null = || Arc::new(IsNullExpr::new(time())) as Arc<dyn PhysicalExpr>;
-        let other = || Arc::new(IsNullExpr::new(col("pod", &schema).unwrap())) as Arc<dyn PhysicalExpr>;
+        let other =
+            || Arc::new(IsNullExpr::new(col("pod", &schema).unwrap())) as Arc<dyn PhysicalExpr>;
         let dynamic = Arc::new(DynamicFilterPhysicalExpr::new(vec![time()], lit(true)));
         let shared = || Arc::<DynamicFilterPhysicalExpr>::clone(&dynamic) as Arc<dyn PhysicalExpr>;
         assert_eq!(times(&shared()), ALL);
@@ -112,10 +118,22 @@ mod tests {
         for (expr, expected) in [
             (shared(), (6, i64::MAX)),
             (compared(Operator::LtEq, 9), (i64::MIN, 9)),
-            (both(Operator::Or, null(), compared(Operator::GtEq, 5)), (5, i64::MAX)),
-            (both(Operator::Or, other(), compared(Operator::GtEq, 5)), ALL),
-            (both(Operator::And, other(), compared(Operator::Eq, 5)), (5, 5)),
-            (both(Operator::And, shared(), compared(Operator::Lt, 8)), (6, 7)),
+            (
+                both(Operator::Or, null(), compared(Operator::GtEq, 5)),
+                (5, i64::MAX),
+            ),
+            (
+                both(Operator::Or, other(), compared(Operator::GtEq, 5)),
+                ALL,
+            ),
+            (
+                both(Operator::And, other(), compared(Operator::Eq, 5)),
+                (5, 5),
+            ),
+            (
+                both(Operator::And, shared(), compared(Operator::Lt, 8)),
+                (6, 7),
+            ),
             (null(), NONE),
         ] {
             assert_eq!(times(&expr), expected, "{expr}");

@@ -99,7 +99,10 @@ impl Encoder {
             Inner::Json => {
                 let builder = JsonBuilder::new().with_explicit_nulls(true);
                 let mut writer = builder.build::<_, LineDelimited>(Vec::new());
-                writer.write(batch).and_then(|()| writer.finish()).map_err(failed)?;
+                writer
+                    .write(batch)
+                    .and_then(|()| writer.finish())
+                    .map_err(failed)?;
                 Ok(writer.into_inner())
             }
             Inner::Csv(has_names, _) => {
@@ -107,7 +110,9 @@ impl Encoder {
                 *has_names = true;
                 let mut bytes = Vec::new();
                 let mut writer = builder.build(&mut bytes);
-                writer.write(&flat(batch).map_err(failed)?).map_err(failed)?;
+                writer
+                    .write(&flat(batch).map_err(failed)?)
+                    .map_err(failed)?;
                 drop(writer);
                 Ok(bytes)
             }
@@ -250,11 +255,8 @@ mod tests {
     use super::*;
 
     fn batch() -> RecordBatch {
-        let mut labels = arrow_array::builder::MapBuilder::new(
-            None,
-            StringBuilder::new(),
-            StringBuilder::new(),
-        );
+        let mut labels =
+            arrow_array::builder::MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
         labels.keys().append_value("app");
         labels.values().append_value("web \"x\"");
         labels.append(true).unwrap();
@@ -310,12 +312,18 @@ mod tests {
         for size in [1, 7, bytes.len()] {
             let mut reader = ArrowReader::default();
             let pieces = bytes.chunks(size);
-            let read: Vec<RecordBatch> =
-                pieces.flat_map(|piece| reader.push(piece).unwrap()).collect();
+            let read: Vec<RecordBatch> = pieces
+                .flat_map(|piece| reader.push(piece).unwrap())
+                .collect();
             assert_eq!(read, [batch(), batch()]);
         }
         let mut reader = ArrowReader::default();
-        assert!(reader.push(&encoded(Format::Arrow, &[])).unwrap().is_empty());
+        assert!(
+            reader
+                .push(&encoded(Format::Arrow, &[]))
+                .unwrap()
+                .is_empty()
+        );
         assert_eq!(reader.schema().unwrap(), batch().schema());
     }
 

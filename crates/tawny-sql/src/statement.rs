@@ -84,7 +84,11 @@ pub(crate) fn check(sql: &str) -> Result<Checked, Error> {
 fn check_reads(statement: &Statement) -> Result<bool, Error> {
     let refused = |statement: &dyn std::fmt::Display| {
         let text = statement.to_string();
-        let words = text.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
+        let words = text
+            .split_whitespace()
+            .take(2)
+            .collect::<Vec<_>>()
+            .join(" ");
         Err(Error::ReadOnly { statement: words })
     };
     match statement {
@@ -111,7 +115,10 @@ fn reads(body: &SetExpr) -> bool {
 }
 
 /// Calls `visit` on each `SELECT` and each expression.
-fn visit_mut(statement: &mut Statement, visitor: &mut impl VisitorMut<Break = Error>) -> Result<(), Error> {
+fn visit_mut(
+    statement: &mut Statement,
+    visitor: &mut impl VisitorMut<Break = Error>,
+) -> Result<(), Error> {
     let flow = match statement {
         Statement::Statement(inner) => inner.visit(visitor),
         Statement::Explain(explain) => return visit_mut(&mut explain.statement, visitor),
@@ -204,7 +211,10 @@ fn narrow_wildcards(statement: &mut Statement, extra: &[String]) -> Result<(), E
 
     impl Narrower<'_> {
         fn narrow(&self, options: &mut ast::WildcardAdditionalOptions) {
-            let names = self.0.iter().map(|name| ObjectName::from(vec![quoted(name)]));
+            let names = self
+                .0
+                .iter()
+                .map(|name| ObjectName::from(vec![quoted(name)]));
             let mut names: Vec<ObjectName> = names.collect();
             match options.opt_exclude.take() {
                 Some(ExcludeSelectItem::Single(name)) => names.push(name),
@@ -279,7 +289,12 @@ impl Checked {
         pushes_down: bool,
     ) -> Result<Bound, DataFusionError> {
         loop {
-            let logs = Logs::new(Arc::clone(store), self.columns.clone(), n_parts, pushes_down);
+            let logs = Logs::new(
+                Arc::clone(store),
+                self.columns.clone(),
+                n_parts,
+                pushes_down,
+            );
             let state = session(base, logs, now)?;
             let mut statement = self.statement.clone();
             if narrow_wildcards(&mut statement, self.columns.extra()).is_err() {
@@ -325,7 +340,11 @@ fn missing(error: &DataFusionError) -> Option<&Reference> {
 }
 
 /// A session whose only table is this, and whose time is `now`.
-fn session(base: &SessionState, logs: Logs, now: Timestamp) -> Result<SessionState, DataFusionError> {
+fn session(
+    base: &SessionState,
+    logs: Logs,
+    now: Timestamp,
+) -> Result<SessionState, DataFusionError> {
     let options = base.config_options();
     let schema = MemorySchemaProvider::new();
     schema.register_table(LOGS.to_owned(), Arc::new(logs))?;

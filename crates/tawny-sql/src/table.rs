@@ -181,7 +181,12 @@ impl DisplayAs for LogsExec {
         let Filter { query, from, to } = &self.request.filter;
         let schema = self.properties.eq_properties.schema();
         let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-        write!(f, "LogsExec: columns=[{}], query=[{}]", names.join(", "), query.text())?;
+        write!(
+            f,
+            "LogsExec: columns=[{}], query=[{}]",
+            names.join(", "),
+            query.text()
+        )?;
         if *from != Timestamp::MIN {
             write!(f, ", from={from}")?;
         }

@@ -341,7 +341,10 @@ pub(crate) fn by_pages<S: LogStore + ?Sized>(store: Arc<S>, request: ScanRequest
                 rows.push(entry);
             }
             search.before = page.entries.last().map(|entry| entry.id);
-            Ok(Some((rows.finish(&schema), page.has_more.then_some(search))))
+            Ok(Some((
+                rows.finish(&schema),
+                page.has_more.then_some(search),
+            )))
         }
     });
     let empty = (1..n_parts).map(|_| stream::empty().boxed());

@@ -265,7 +265,9 @@ impl Answer {
             })?;
             match frame.into_data() {
                 Ok(data) => return Ok(Some(data)),
-                Err(frame) => self.headers.extend(frame.into_trailers().unwrap_or_default()),
+                Err(frame) => self
+                    .headers
+                    .extend(frame.into_trailers().unwrap_or_default()),
             }
         }
         Ok(None)

@@ -1,8 +1,6 @@
 //! The store and its server as tasks of this process: what `server` and `up` have in common.
 
-use std::{
-    convert::Infallible, fs, io, net::IpAddr, num::NonZero, sync::Arc, time::Duration,
-};
+use std::{convert::Infallible, fs, io, net::IpAddr, num::NonZero, sync::Arc, time::Duration};
 
 use tawny_runtime::{
     CancellationToken, OnExit, Outcome as Stopped, Registry, SharedClock, Stage, StopSignals,

@@ -57,7 +57,7 @@ pub(super) async fn sql(
         Ok(answer) => Rows {
             encoder: Some(Encoder::new(format, answer.schema())?),
             answer,
-            running: Running {
+            _running: Running {
                 shared: Arc::clone(&shared),
                 begun,
                 _turn: turn,
@@ -137,7 +137,10 @@ fn head(format: Format, limit: usize, body: Body) -> Response {
     let limit = HeaderValue::from(limit);
     (
         [
-            (header::CONTENT_TYPE, HeaderValue::from_static(format.content_type())),
+            (
+                header::CONTENT_TYPE,
+                HeaderValue::from_static(format.content_type()),
+            ),
             (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
             (HeaderName::from_static(SQL_LIMIT), limit),
         ],
@@ -155,7 +158,7 @@ struct Rows {
     answer: Answer,
     /// `None` once the end is written.
     encoder: Option<Encoder>,
-    running: Running,
+    _running: Running,
 }
 
 /// A statement that takes its turn, counted when it ends.
@@ -210,7 +213,9 @@ fn frames(
             Some(Ok(bytes)) => Some((Ok(Frame::data(bytes.into())), Next::Rows(rows))),
             Some(Err(error)) if takes_trailers => {
                 error.log();
-                let error = ErrorResponse { error: error.body() };
+                let error = ErrorResponse {
+                    error: error.body(),
+                };
                 let text = serde_json::to_string(&error).expect("texts and numbers are JSON");
                 Some((Ok(trailers(SQL_ERROR, text_value(&text))), Next::End))
             }

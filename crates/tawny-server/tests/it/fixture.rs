@@ -168,7 +168,9 @@ impl Fixture {
     }
 
     pub(crate) async fn stream_with(&mut self, request: http::request::Builder) -> Lines {
-        let response = self.open(request.body(Empty::<Bytes>::new()).unwrap()).await;
+        let response = self
+            .open(request.body(Empty::<Bytes>::new()).unwrap())
+            .await;
         assert_eq!(response.status(), StatusCode::OK);
         let (head, body) = response.into_parts();
         Lines {

@@ -46,7 +46,11 @@ pub(crate) async fn store_of(
     let store: Arc<dyn LogStore> = match engine {
         Engine::Sqlite => {
             let config = SqliteConfig::new(path);
-            Arc::new(SqliteStore::open(config, clock, &mut registry).await.unwrap())
+            Arc::new(
+                SqliteStore::open(config, clock, &mut registry)
+                    .await
+                    .unwrap(),
+            )
         }
         Engine::Lake => {
             // Rows become segments all the time.
@@ -67,7 +71,10 @@ pub(crate) async fn store_of(
 /// The physical plan of a statement.
 pub(crate) async fn plan_of(store: Arc<dyn LogStore>, sql: &str) -> String {
     let sql = format!("EXPLAIN {sql}");
-    let mut answer = Sql::new(store, clock(), LIMITS).query(&sql, 100).await.unwrap();
+    let mut answer = Sql::new(store, clock(), LIMITS)
+        .query(&sql, 100)
+        .await
+        .unwrap();
     let batch = answer.next().await.unwrap().unwrap();
     let plans = arrow_array::StringArray::from(
         datafusion::arrow::compute::cast(batch.column(1), &arrow_schema::DataType::Utf8)
@@ -86,7 +93,9 @@ async fn ask(sql: &Sql, statement: &str, max_rows: usize) -> Result<Vec<String>,
     let mut encoder = Encoder::new(Format::Json, answer.schema()).unwrap();
     let mut text = String::new();
     while let Some(batch) = answer.next().await {
-        let bytes = encoder.rows(&batch.map_err(|error| error.to_string())?).unwrap();
+        let bytes = encoder
+            .rows(&batch.map_err(|error| error.to_string())?)
+            .unwrap();
         text.push_str(std::str::from_utf8(&bytes).unwrap());
     }
     Ok(text.lines().map(str::to_owned).collect())
@@ -133,18 +142,70 @@ const TEXTS: &[&str] = &[
 ];
 
 const LITERALS: &[&str] = &[
-    "", "api", "API", "api-1", "web_1", "prod", "Größe", "Deployment/api", "CronJob/API", "200",
-    "500", "5e2", "slow", "Slow", "a b", "\"", "*", "error", "info", "unknown", "stderr",
-    "stdout", "é", "\u{212a}afka", "kafka", "it's", "%", "31m", "timeout", "(", "a.b",
+    "",
+    "api",
+    "API",
+    "api-1",
+    "web_1",
+    "prod",
+    "Größe",
+    "Deployment/api",
+    "CronJob/API",
+    "200",
+    "500",
+    "5e2",
+    "slow",
+    "Slow",
+    "a b",
+    "\"",
+    "*",
+    "error",
+    "info",
+    "unknown",
+    "stderr",
+    "stdout",
+    "é",
+    "\u{212a}afka",
+    "kafka",
+    "it's",
+    "%",
+    "31m",
+    "timeout",
+    "(",
+    "a.b",
 ];
 
 const PATTERNS: &[&str] = &[
-    "%", "api%", "%api", "%rr%", "%o_t%", "_", "%", "%é%", "%500%", "%31m%", "S%", "%it's%",
-    "Deployment/%", "api", "%\n%", "%fka%", "",
+    "%",
+    "api%",
+    "%api",
+    "%rr%",
+    "%o_t%",
+    "_",
+    "%",
+    "%é%",
+    "%500%",
+    "%31m%",
+    "S%",
+    "%it's%",
+    "Deployment/%",
+    "api",
+    "%\n%",
+    "%fka%",
+    "",
 ];
 
 const REGEXES: &[&str] = &[
-    "err", "(?i)err", "^api$", r"\d+", "a/p", "^$", "[A-Z]", "api", "Deployment", "é",
+    "err",
+    "(?i)err",
+    "^api$",
+    r"\d+",
+    "a/p",
+    "^$",
+    "[A-Z]",
+    "api",
+    "Deployment",
+    "é",
 ];
 
 /// A predicate as text.
@@ -231,20 +292,32 @@ async fn filters_put_to_the_store_change_no_answer() {
         n_found += answers[0].len();
         n_cut += usize::from(answers[0].len() < 300);
         for (idx, answer) in answers.iter().enumerate() {
-            let missing: Vec<_> = answers[0].iter().filter(|row| !answer.contains(row)).collect();
-            let more: Vec<_> = answer.iter().filter(|row| !answers[0].contains(row)).collect();
+            let missing: Vec<_> = answers[0]
+                .iter()
+                .filter(|row| !answer.contains(row))
+                .collect();
+            let more: Vec<_> = answer
+                .iter()
+                .filter(|row| !answers[0].contains(row))
+                .collect();
             assert!(
                 *answer == answers[0],
                 "{context}: {idx} lacks {missing:#?} and has {more:#?}"
             );
         }
     }
-    assert!(n_found > 10_000 && n_cut > 200, "{n_found} rows, {n_cut} cut");
+    assert!(
+        n_found > 10_000 && n_cut > 200,
+        "{n_found} rows, {n_cut} cut"
+    );
 }
 
 async fn both() -> Vec<(Engine, TempDir, Sql)> {
     let mut runner = runner(5);
-    let entries = draw(&mut runner, &proptest::collection::vec(testing::entry(), 200));
+    let entries = draw(
+        &mut runner,
+        &proptest::collection::vec(testing::entry(), 200),
+    );
     let mut all = Vec::new();
     for engine in [Engine::Sqlite, Engine::Lake] {
         let (dir, store) = store_of(engine, entries.clone()).await;
@@ -258,16 +331,40 @@ async fn statements_of_every_kind_are_answered_alike() {
     let both = both().await;
     for (statement, n_rows) in [
         ("SELECT count(*) FROM logs", 1),
-        ("SELECT severity, count(*) AS n FROM logs GROUP BY severity", 7),
-        ("SELECT namespace, approx_percentile_cont(TRY_CAST(status AS DOUBLE), 0.99) FROM logs WHERE status IS NOT NULL GROUP BY 1", 8),
+        (
+            "SELECT severity, count(*) AS n FROM logs GROUP BY severity",
+            7,
+        ),
+        (
+            "SELECT namespace, approx_percentile_cont(TRY_CAST(status AS DOUBLE), 0.99) FROM logs WHERE status IS NOT NULL GROUP BY 1",
+            8,
+        ),
         ("SELECT level, ns, stream FROM logs LIMIT 5", 5),
-        ("SELECT status AS n, count(*) FILTER (WHERE matches('error')) FROM logs GROUP BY n", 16),
-        ("SELECT TRY_CAST(status AS DOUBLE) AS status FROM logs ORDER BY status LIMIT 3", 3),
-        ("WITH bad AS (SELECT * FROM logs WHERE matches('level>=error')) SELECT pod, count(*) FROM bad GROUP BY pod", 8),
-        ("SELECT a.pod FROM logs a JOIN logs b ON a.id = b.id AND a.message = b.message WHERE matches(a, 'error') LIMIT 4", 4),
+        (
+            "SELECT status AS n, count(*) FILTER (WHERE matches('error')) FROM logs GROUP BY n",
+            16,
+        ),
+        (
+            "SELECT TRY_CAST(status AS DOUBLE) AS status FROM logs ORDER BY status LIMIT 3",
+            3,
+        ),
+        (
+            "WITH bad AS (SELECT * FROM logs WHERE matches('level>=error')) SELECT pod, count(*) FROM bad GROUP BY pod",
+            8,
+        ),
+        (
+            "SELECT a.pod FROM logs a JOIN logs b ON a.id = b.id AND a.message = b.message WHERE matches(a, 'error') LIMIT 4",
+            4,
+        ),
         ("SELECT 1 UNION ALL SELECT count(*) FROM logs", 2),
-        ("SELECT labels['app'] AS app FROM logs WHERE labels['app'] IS NOT NULL LIMIT 2", 2),
-        ("SELECT date_trunc('second', timestamp) AS t, count(*) FROM logs GROUP BY t ORDER BY t", 10),
+        (
+            "SELECT labels['app'] AS app FROM logs WHERE labels['app'] IS NOT NULL LIMIT 2",
+            2,
+        ),
+        (
+            "SELECT date_trunc('second', timestamp) AS t, count(*) FROM logs GROUP BY t ORDER BY t",
+            10,
+        ),
         ("SELECT * FROM logs WHERE status = '500' LIMIT 1", 1),
         ("SHOW TABLES", 8),
         ("DESCRIBE logs", 17),
@@ -289,7 +386,10 @@ async fn star_gives_the_fixed_columns_whatever_else_is_named() {
     let sql = Sql::new(store, clock(), LIMITS);
     for (statement, n_columns) in [
         ("SELECT * FROM logs", 17),
-        ("SELECT * FROM logs WHERE status = '500' AND matches('x')", 17),
+        (
+            "SELECT * FROM logs WHERE status = '500' AND matches('x')",
+            17,
+        ),
         ("SELECT *, status FROM logs", 18),
         ("SELECT l.*, status FROM logs AS l", 18),
         ("SELECT * FROM (SELECT pod, status FROM logs)", 2),
@@ -339,7 +439,11 @@ async fn what_writes_is_refused() {
         "WITH x AS (INSERT INTO logs VALUES (1) RETURNING id) SELECT * FROM x",
     ] {
         let error = sql.query(statement, 10).await.unwrap_err();
-        assert_eq!(error.remedy(), tawny_model::Remedy::Reject, "{statement}: {error:?}");
+        assert_eq!(
+            error.remedy(),
+            tawny_model::Remedy::Reject,
+            "{statement}: {error:?}"
+        );
     }
 }
 
@@ -348,13 +452,31 @@ async fn mistakes_are_told_with_their_place() {
     let (_dir, store) = store_of(Engine::Sqlite, Vec::new()).await;
     let sql = Sql::new(store, clock(), LIMITS);
     for (statement, message) in [
-        ("SELECT *\nFROM logs WHERE )", "SQL does not parse: Expected: an expression, found: ) at line 2, column 17"),
-        ("SELECT 'x", "SQL does not parse: Unterminated string literal at line 1, column 8"),
+        (
+            "SELECT *\nFROM logs WHERE )",
+            "SQL does not parse: Expected: an expression, found: ) at line 2, column 17",
+        ),
+        (
+            "SELECT 'x",
+            "SQL does not parse: Unterminated string literal at line 1, column 8",
+        ),
         ("SELECT matches('(a') FROM logs", "matches('(a'): "),
-        ("SELECT matches(pod) FROM logs", "matches takes a query as text"),
-        ("SELECT x FROM (SELECT pod FROM logs) AS t", "there is no column `x`"),
-        ("SELECT * FROM nowhere", "table 'datafusion.public.nowhere' not found"),
-        ("SELECT nofunction(pod) FROM logs", "Invalid function 'nofunction'"),
+        (
+            "SELECT matches(pod) FROM logs",
+            "matches takes a query as text",
+        ),
+        (
+            "SELECT x FROM (SELECT pod FROM logs) AS t",
+            "there is no column `x`",
+        ),
+        (
+            "SELECT * FROM nowhere",
+            "table 'datafusion.public.nowhere' not found",
+        ),
+        (
+            "SELECT nofunction(pod) FROM logs",
+            "Invalid function 'nofunction'",
+        ),
         ("SELECT CAST('x' AS INT)", "Cast error"),
     ] {
         let error = match ask(&sql, statement, 10).await {
@@ -375,7 +497,10 @@ async fn rows_beyond_the_limit_are_cut_and_that_is_said() {
             while let Some(batch) = answer.next().await {
                 n_rows += batch.unwrap().num_rows();
             }
-            assert_eq!((n_rows, answer.is_truncated()), (max_rows.min(200), is_truncated));
+            assert_eq!(
+                (n_rows, answer.is_truncated()),
+                (max_rows.min(200), is_truncated)
+            );
         }
     }
 }
@@ -388,14 +513,22 @@ async fn memory_and_time_are_limited() {
         memory: ByteSize::mib(1),
         ..LIMITS
     };
-    let error = ask(&Sql::new(Arc::clone(&store), clock(), small), big, 10).await.unwrap_err();
-    assert!(error.contains("more memory than SQL may take (1MiB"), "{error}");
+    let error = ask(&Sql::new(Arc::clone(&store), clock(), small), big, 10)
+        .await
+        .unwrap_err();
+    assert!(
+        error.contains("more memory than SQL may take (1MiB"),
+        "{error}"
+    );
     let hasty = SqlLimits {
         time: Duration::from_millis(20),
         ..LIMITS
     };
-    let endless = "SELECT count(*) FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b";
-    let error = ask(&Sql::new(store, clock(), hasty), endless, 10).await.unwrap_err();
+    let endless =
+        "SELECT count(*) FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b";
+    let error = ask(&Sql::new(store, clock(), hasty), endless, 10)
+        .await
+        .unwrap_err();
     assert!(error.contains("took longer than 20ms"), "{error}");
 }
 
@@ -421,7 +554,10 @@ async fn statement_whose_reader_has_gone_stops() {
 async fn now_is_the_time_of_the_clock() {
     for (_, _, sql) in &both().await {
         let rows = ask(sql, "SELECT now() AS now, count(*) AS n FROM logs WHERE timestamp > now() - interval '1 hour'", 1).await;
-        assert_eq!(rows.unwrap(), ["{\"now\":\"2023-11-14T22:13:30Z\",\"n\":200}"]);
+        assert_eq!(
+            rows.unwrap(),
+            ["{\"now\":\"2023-11-14T22:13:30Z\",\"n\":200}"]
+        );
     }
 }
 
@@ -432,11 +568,19 @@ async fn newest_and_oldest_are_those_of_a_whole_sort() {
         let all = "SELECT timestamp, message FROM logs ORDER BY timestamp DESC, message";
         let all = ask(sql, all, 1_000).await.unwrap();
         let newest = "SELECT timestamp, message FROM logs ORDER BY timestamp DESC, message LIMIT 7";
-        assert_eq!(ask(sql, newest, 1_000).await.unwrap(), all[..7], "{engine:?}");
+        assert_eq!(
+            ask(sql, newest, 1_000).await.unwrap(),
+            all[..7],
+            "{engine:?}"
+        );
         let oldest = "SELECT timestamp, message FROM logs ORDER BY timestamp, message DESC LIMIT 7";
         let mut expected = all[all.len() - 7..].to_vec();
         expected.reverse();
-        assert_eq!(ask(sql, oldest, 1_000).await.unwrap(), expected, "{engine:?}");
+        assert_eq!(
+            ask(sql, oldest, 1_000).await.unwrap(),
+            expected,
+            "{engine:?}"
+        );
     }
 }
 
@@ -445,7 +589,9 @@ async fn counts_need_no_column() {
     for (_, _, sql) in &both().await {
         let mut answer = sql.query("SELECT count(*) FROM logs", 1).await.unwrap();
         let batch = answer.next().await.unwrap().unwrap();
-        let counts = batch.column(0).as_primitive::<arrow_array::types::Int64Type>();
+        let counts = batch
+            .column(0)
+            .as_primitive::<arrow_array::types::Int64Type>();
         assert_eq!(counts.value(0), 200);
     }
 }

@@ -70,7 +70,9 @@ fn expected_cells(entry: &LogEntry, columns: &[Column]) -> Cells {
             Column::Message => Some(strip_ansi(&entry.message).into_owned()),
             Column::Labels => {
                 let labels = stream.labels.iter();
-                let labels: Vec<_> = labels.map(|(key, value)| (Some(key), Some(value))).collect();
+                let labels: Vec<_> = labels
+                    .map(|(key, value)| (Some(key), Some(value)))
+                    .collect();
                 Some(format!("{labels:?}"))
             }
             Column::Attributes => {
@@ -154,7 +156,11 @@ pub async fn scan_gives_what_search_lists(place: &impl Place) {
         let columns = all_columns(draw(&mut runner, &testing::query()).expr());
         // Few columns, so that what the filter needs is not there by chance.
         let skip = case % columns.len();
-        let columns: Vec<Column> = columns.into_iter().skip(skip).step_by(1 + case % 4).collect();
+        let columns: Vec<Column> = columns
+            .into_iter()
+            .skip(skip)
+            .step_by(1 + case % 4)
+            .collect();
         let search = SearchRequest {
             filter: filter.clone(),
             order: Order::OldestFirst,
@@ -214,7 +220,8 @@ pub async fn scan_sees_what_was_just_written(place: &impl Place) {
     let store = place.open().await;
     let mut feed = Feed::new("api");
     for n in 0..20 {
-        feed.write(&*store, [Line::at(n, format!("line {n}"))]).await;
+        feed.write(&*store, [Line::at(n, format!("line {n}"))])
+            .await;
         let request = ScanRequest {
             filter: Filter {
                 query: Query::all(),

@@ -409,10 +409,7 @@ impl LakeStore {
 
 impl LakeStore {
     /// Batches of a scan, each read on a blocking thread when it is asked for.
-    fn rows(
-        &self,
-        scan: Arc<BatchScan>,
-    ) -> impl Stream<Item = Result<RecordBatch, Error>> + use<> {
+    fn rows(&self, scan: Arc<BatchScan>) -> impl Stream<Item = Result<RecordBatch, Error>> + use<> {
         let shared = Arc::clone(&self.shared);
         let turns = stream::try_unfold((shared, scan), |(shared, scan)| async move {
             let cancelled = Arc::new(AtomicBool::new(false));

@@ -194,8 +194,8 @@ struct Progress(ProgressBar);
 
 impl Progress {
     fn begin() -> Self {
-        let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}")
-            .expect("a fixed template");
+        let style =
+            ProgressStyle::with_template("{spinner} {elapsed} {msg}").expect("a fixed template");
         // Hidden by itself where standard error is no terminal.
         let bar = ProgressBar::new_spinner().with_style(style);
         bar.enable_steady_tick(Duration::from_millis(100));

@@ -11,5 +11,5 @@ mod configuration;
 mod doctor;
 mod program;
 mod search;
-mod sql;
 mod server;
+mod sql;

@@ -24,7 +24,10 @@ fn sql_answers_as_table_json_and_csv_and_says_so_by_its_exit_code() {
         .exits(0)
         .says("there are more rows than these 1200");
     assert_eq!(rows.out.lines().count(), 1_200);
-    assert_eq!(sql(&["SELECT * FROM logs"]).exits(0).out.lines().count(), 2_500);
+    assert_eq!(
+        sql(&["SELECT * FROM logs"]).exits(0).out.lines().count(),
+        2_500
+    );
     sql(&["SELECT * FROM logs WHERE matches('nosuchwordanywhere')"]).exits(1);
     sql(&["DELETE FROM logs"])
         .exits(2)

@@ -33,8 +33,7 @@ use crate::{
         run::{AttributeColumns, Block, Columns},
     },
     scan::{
-        BATCH_ROWS, Column, HotRow, RowBuilder, batch_of, maps, put_map, schema_of,
-        value_of_stream,
+        BATCH_ROWS, Column, HotRow, RowBuilder, batch_of, maps, put_map, schema_of, value_of_stream,
     },
 };
 
@@ -106,7 +105,9 @@ impl BatchScan {
         }
         // The newest first, which is what most readers want, and in the order of the file where that is the same.
         blocks.sort_by_key(|(_, span)| Reverse(span.last));
-        let blocks = blocks.into_iter().map(|(task, span)| Task::Block(task, span));
+        let blocks = blocks
+            .into_iter()
+            .map(|(task, span)| Task::Block(task, span));
         scan.tasks.extend(blocks);
         Ok(scan)
     }
@@ -225,7 +226,11 @@ impl BatchScan {
         if is_cut && (columns.message || columns.attributes != AttributeColumns::None) {
             // Times decide whether text is worth decoding.
             let light = plan.run.block(task.block_idx, &Columns::default())?;
-            if task.pieces.iter().all(|piece| in_time(&light, piece).is_empty()) {
+            if task
+                .pieces
+                .iter()
+                .all(|piece| in_time(&light, piece).is_empty())
+            {
                 return Ok(None);
             }
         }
@@ -392,7 +397,9 @@ impl<'b> Rows<'b> {
                 let mut built = maps();
                 for row in &self.places {
                     let pairs = attributes.row(*row as usize);
-                    let pairs = pairs.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+                    let pairs = pairs
+                        .iter()
+                        .map(|(key, value)| (key.as_str(), value.as_str()));
                     put_map(&mut built, pairs);
                 }
                 Arc::new(built.finish())
@@ -413,7 +420,10 @@ impl<'b> Rows<'b> {
     }
 
     fn each<T>(&self, of_row: impl Fn(usize) -> T) -> Vec<T> {
-        self.places.iter().map(|row| of_row(*row as usize)).collect()
+        self.places
+            .iter()
+            .map(|row| of_row(*row as usize))
+            .collect()
     }
 
     fn severities(&self) -> &[Severity] {
