@@ -34,6 +34,7 @@ pub enum Format {
 impl Format {
     pub const ALL: [Self; 3] = [Self::Json, Self::Csv, Self::Arrow];
 
+    /// As requests and flags say it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Json => "json",
@@ -42,6 +43,7 @@ impl Format {
         }
     }
 
+    /// The media type of an answer.
     pub fn content_type(self) -> &'static str {
         match self {
             Self::Json => "application/x-ndjson",

@@ -315,6 +315,7 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// The columns of every batch.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }

@@ -68,6 +68,7 @@ pub enum Column {
 }
 
 impl Column {
+    /// Type of its array.
     pub fn data_type(&self) -> DataType {
         match self {
             Self::Timestamp => DataType::Timestamp(TimeUnit::Nanosecond, Some(ZONE.into())),

@@ -36,6 +36,7 @@ mod state;
 mod streams;
 mod table;
 mod transaction;
+mod turns;
 mod wal;
 mod writer;
 
@@ -51,9 +52,7 @@ use std::{
     time::Duration,
 };
 
-use arrow_array::RecordBatch;
 use async_trait::async_trait;
-use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use prometheus_client::registry::Registry as MetricsRegistry;
 use tawny_model::{Batch, ByteSize, EntryId, LogEntry, StreamEnd, StreamId, Timestamp, WriterId};
 use tawny_runtime::SharedClock;
@@ -407,30 +406,6 @@ impl LakeStore {
     }
 }
 
-impl LakeStore {
-    /// Batches of a scan, each read on a blocking thread when it is asked for.
-    fn rows(&self, scan: Arc<BatchScan>) -> impl Stream<Item = Result<RecordBatch, Error>> + use<> {
-        let shared = Arc::clone(&self.shared);
-        let turns = stream::try_unfold((shared, scan), |(shared, scan)| async move {
-            let cancelled = Arc::new(AtomicBool::new(false));
-            let _cancel = CancelOnDrop(Arc::clone(&cancelled));
-            let path = shared.config.path.clone();
-            let turn = task::spawn_blocking(move || {
-                let read = scan.read(&shared.budget(&cancelled))?;
-                Ok::<_, Error>(read.map(|batches| (batches, (shared, scan))))
-            });
-            turn.await.map_err(|source| Error::Io {
-                path,
-                doing: "read rows",
-                source: Box::new(source),
-            })?
-        });
-        turns
-            .map_ok(|batches| stream::iter(batches.into_iter().map(Ok)))
-            .try_flatten()
-    }
-}
-
 struct CancelOnDrop(Arc<AtomicBool>);
 
 impl Drop for CancelOnDrop {
@@ -516,7 +491,7 @@ impl LogStore for LakeStore {
             })
             .await?;
         let scan = Arc::new(scan);
-        let part = |_| self.rows(Arc::clone(&scan)).boxed();
+        let part = |_| turns::rows(Arc::clone(&self.shared), Arc::clone(&scan));
         Ok((0..n_parts).map(part).collect())
     }
 
