@@ -22,6 +22,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("tawny-store", 2),
     ("tawny-kube", 2),
     ("tawny-collect", 3),
+    ("tawny-sql", 3),
     ("tawny-server", 4),
     ("tawny", 5),
 ];
@@ -62,10 +63,11 @@ const IMPURE_STD: &[&str] = &[
 /// Heavy dependencies and the crates that may name them: what they are fenced in stays replaceable.
 const FENCED: &[(&str, &[&str])] = &[
     ("anyhow", &["tawny", "xtask"]),
-    ("arrow", &["tawny-store"]),
+    ("arrow", &["tawny-store", "tawny-sql"]),
     // The demo answers as a Kubernetes API.
     ("axum", &["tawny-server", "tawny"]),
     ("clap", &["tawny"]),
+    ("datafusion", &["tawny-sql"]),
     ("deltalake-core", &["tawny-store"]),
     ("inotify", &["tawny-collect"]),
     ("object_store", &["tawny-store"]),

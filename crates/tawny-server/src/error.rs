@@ -32,10 +32,12 @@ pub enum Error {
     },
     #[error("there is nothing at `{path}`")]
     UnknownPath { path: String },
-    #[error("only GET is answered here")]
+    #[error("only GET is answered, and POST by /api/v1/sql")]
     Method,
     #[error("address of {len_bytes} bytes exceeds limit of {limit_bytes} bytes")]
     UriTooLong { len_bytes: usize, limit_bytes: u64 },
+    #[error("the body of the request does not read: {reason}")]
+    Body { reason: String },
     #[error("there is no entry {id}")]
     NoEntry { id: EntryId },
     #[error("batch {batch_idx}: {source}")]
@@ -65,7 +67,19 @@ pub enum Error {
     #[error("the handler panicked")]
     Panic,
     #[error(transparent)]
+    Sql(tawny_sql::Error),
+    #[error(transparent)]
     Store(#[from] tawny_store::Error),
+}
+
+impl From<tawny_sql::Error> for Error {
+    fn from(error: tawny_sql::Error) -> Self {
+        match error {
+            tawny_sql::Error::Store(error) => Self::Store(error),
+            tawny_sql::Error::Time { allowed } => Self::Timeout { allowed },
+            error => Self::Sql(error),
+        }
+    }
 }
 
 /// How an error is told to a client.
@@ -92,6 +106,7 @@ impl Error {
 
     /// Exhaustive, so that a new variant must choose.
     fn face(&self) -> Face {
+        use tawny_sql::Error as Sql;
         use tawny_store::Error as Store;
         use tonic::Code;
         let face = |code, http, grpc, remedy| Face {
@@ -118,8 +133,20 @@ impl Error {
         };
         match self {
             Self::Query(_) => bad("bad_query"),
+            Self::Sql(error) => match error {
+                Sql::Query { .. } | Sql::NoQuery { .. } => bad("bad_query"),
+                Sql::Memory { .. } => face(
+                    "too_expensive",
+                    StatusCode::BAD_REQUEST,
+                    Code::ResourceExhausted,
+                    error.remedy(),
+                ),
+                error if error.remedy() == Remedy::Reject => bad("bad_sql"),
+                error => failed("sql_failed", error.remedy()),
+            },
             Self::Parameter { .. } => bad("bad_parameter"),
             Self::UnknownParameter { .. } => bad("unknown_parameter"),
+            Self::Body { .. } => bad("bad_body"),
             Self::Batch { .. } | Self::Stream { .. } | Self::Entry { .. } => bad("malformed"),
             Self::UnknownPath { .. } => face(
                 "unknown_path",
@@ -189,6 +216,7 @@ impl Error {
                 Some(error.column),
                 error.hint.clone(),
             ),
+            Self::Sql(tawny_sql::Error::Syntax { column, .. }) => (self.to_string(), *column, None),
             Self::UnknownParameter { name, known } => {
                 (self.to_string(), None, Some(nearest(name, known)))
             }
@@ -199,9 +227,14 @@ impl Error {
             ),
             _ => (self.to_string(), None, None),
         };
+        let line = match self {
+            Self::Sql(tawny_sql::Error::Syntax { line, .. }) => *line,
+            _ => None,
+        };
         ErrorBody {
             code: face.code.into(),
             message,
+            line,
             column,
             hint,
         }
@@ -212,7 +245,7 @@ impl Error {
         self.face().grpc
     }
 
-    fn log(&self) {
+    pub(crate) fn log(&self) {
         if self.face().http.is_server_error() && !matches!(self, Self::Stopping) {
             tracing::error!(error = self as &dyn std::error::Error, "request failed");
         } else {

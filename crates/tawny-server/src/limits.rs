@@ -18,6 +18,14 @@ pub struct Limits {
     pub query_timeout: Duration,
     /// Most queries that run at once; one more waits a second and is then refused.
     pub max_queries: usize,
+    /// Memory that all SQL statements together may take for grouping, sorting and joining.
+    pub sql_memory: ByteSize,
+    /// Rows of an answer to SQL unless the request says how many.
+    pub sql_rows: usize,
+    /// Most rows an answer to SQL may have.
+    pub sql_max_rows: usize,
+    /// Threads that compute SQL, over all statements.
+    pub sql_threads: usize,
     /// Most live tails at once; each holds up to 2 MiB for a slow client.
     pub max_tails: usize,
     /// Most open connections per listener; more wait in the kernel's queue.
@@ -34,6 +42,10 @@ impl Default for Limits {
             max_uri: ByteSize::kib(16),
             query_timeout: Duration::from_secs(30),
             max_queries: 32,
+            sql_memory: ByteSize::mib(128),
+            sql_rows: 10_000,
+            sql_max_rows: 1_000_000,
+            sql_threads: 2,
             max_tails: 128,
             max_connections: 1_024,
             stop_grace: Duration::from_secs(5),

@@ -59,6 +59,7 @@ pub(crate) enum Asked {
     Count,
     Get,
     Stats,
+    Sql,
 }
 
 impl Metrics {
@@ -167,6 +168,7 @@ impl Metrics {
             Asked::Count => "count",
             Asked::Get => "get",
             Asked::Stats => "stats",
+            Asked::Sql => "sql",
         };
         self.query_seconds
             .get_or_create(&[("kind", kind)])

@@ -3,9 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use tawny_runtime::{CancellationToken, SharedClock};
+use tawny_sql::{Sql, SqlLimits};
 use tawny_store::LogStore;
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
 };
 
@@ -27,7 +28,8 @@ pub(crate) struct Shared {
     pub(crate) readiness: Readiness,
     /// Fires when answers that have no end must find one.
     pub(crate) stop: CancellationToken,
-    queries: Semaphore,
+    pub(crate) sql: Sql,
+    queries: Arc<Semaphore>,
     pub(crate) tails: Tails,
 }
 
@@ -39,7 +41,16 @@ impl Shared {
         metrics: Metrics,
     ) -> Self {
         Self {
-            queries: Semaphore::new(limits.max_queries),
+            sql: Sql::new(
+                Arc::clone(&store),
+                Arc::clone(&clock),
+                SqlLimits {
+                    memory: limits.sql_memory,
+                    time: limits.query_timeout,
+                    n_threads: limits.sql_threads,
+                },
+            ),
+            queries: Arc::new(Semaphore::new(limits.max_queries)),
             tails: Tails::new(limits.max_tails),
             store,
             clock,
@@ -56,7 +67,7 @@ impl Shared {
         asked: Asked,
         question: impl Future<Output = Result<T, tawny_store::Error>>,
     ) -> Result<T, Error> {
-        let _turn = self.turn().await?;
+        let _turn = self.turn_to_keep().await?;
         let started = Instant::now();
         let answer = timeout(self.limits.query_timeout, question).await;
         self.metrics.query(asked, started.elapsed());
@@ -68,8 +79,10 @@ impl Shared {
         }
     }
 
-    async fn turn(&self) -> Result<SemaphorePermit<'_>, Error> {
-        match timeout(QUEUE_WAIT, self.queries.acquire()).await {
+    /// A turn for a question whose answer takes long to send.
+    pub(crate) async fn turn_to_keep(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let turn = Arc::clone(&self.queries).acquire_owned();
+        match timeout(QUEUE_WAIT, turn).await {
             Ok(permit) => Ok(permit.expect("the semaphore is never closed")),
             Err(_) => Err(Error::Busy {
                 what: "queries",

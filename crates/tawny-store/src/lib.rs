@@ -11,6 +11,7 @@ mod metrics;
 mod naming;
 mod ownership;
 mod pairs;
+pub mod scan;
 pub mod sqlite;
 pub mod store;
 
@@ -18,6 +19,7 @@ pub use error::Error;
 #[cfg(feature = "test-util")]
 pub use lake::wal_fuzzing;
 pub use lake::{BucketConfig, LakeConfig, LakeStore};
+pub use scan::{Column, Interest, Rows, ScanRequest};
 pub use sqlite::{SqliteConfig, SqliteStore};
 pub use store::{
     Bucket, Committed, Facet, FacetsRequest, Filter, Histogram, HistogramRequest, LogStore,

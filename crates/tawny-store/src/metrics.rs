@@ -64,6 +64,7 @@ pub(crate) struct QueryLabel {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum QueryKind {
     Search,
+    Scan,
     Histogram,
     Facets,
     Count,
@@ -90,6 +91,7 @@ label_values!(RemedyValue {
 });
 label_values!(QueryKind {
     Search = "search",
+    Scan = "scan",
     Histogram = "histogram",
     Facets = "facets",
     Count = "count",

@@ -10,7 +10,10 @@ use tawny_model::{
 use tawny_query::{Field, Query};
 use tokio::sync::broadcast;
 
-use crate::Error;
+use crate::{
+    Error,
+    scan::{self, Rows, ScanRequest},
+};
 
 /// A store of log entries. One conformance suite ([`crate::conformance`]) runs on every engine.
 ///
@@ -57,6 +60,14 @@ pub trait LogStore: fmt::Debug + Send + Sync + 'static {
 
     /// How many entries match.
     async fn count(&self, filter: &Filter) -> Result<u64, Error>;
+
+    /// Rows that match, by column, in no order, divided into `n_parts` streams that may be read side by side.
+    ///
+    /// Rows are read as the streams are polled. An engine may read them as of the time of this call, or page by page:
+    /// a row that is there all the while comes once, one that is written or deleted meanwhile may come or not.
+    async fn scan(self: Arc<Self>, request: ScanRequest) -> Result<Vec<Rows>, Error> {
+        Ok(scan::by_pages(self, request))
+    }
 
     /// One entry by id.
     async fn get(&self, id: EntryId) -> Result<Option<LogEntry>, Error>;

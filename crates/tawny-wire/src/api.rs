@@ -178,6 +178,28 @@ pub enum TailNotice {
     Ended { error: ErrorBody },
 }
 
+/// What `/api/v1/sql` is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SqlRequest {
+    pub sql: String,
+    /// `json`, `csv` or `arrow`; `json` by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+    /// Most rows of the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// Header or trailer of an answer to SQL: `true` when there are more rows than were asked for.
+pub const SQL_TRUNCATED: &str = "x-tawny-truncated";
+
+/// Header of an answer to SQL: the most rows it may have.
+pub const SQL_LIMIT: &str = "x-tawny-limit";
+
+/// Trailer of an answer to SQL that failed on the way: an [`ErrorResponse`] as ASCII.
+pub const SQL_ERROR: &str = "x-tawny-error";
+
 /// Body of every answer that is an error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorResponse {
@@ -190,7 +212,10 @@ pub struct ErrorBody {
     pub code: Cow<'static, str>,
     /// For people.
     pub message: String,
-    /// Where in the query the error lies, in characters from 1.
+    /// The line of a SQL statement that the error lies in, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// Where in the query, or in the line, the error lies, in characters from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub column: Option<usize>,
     /// What to try instead.

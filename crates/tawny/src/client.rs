@@ -3,12 +3,12 @@
 use std::{fmt::Write as _, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Uri, header};
-use http_body_util::{BodyExt as _, Empty};
+use http::{HeaderMap, Method, Request, Uri, header};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use serde::de::DeserializeOwned;
-use tawny_wire::api::{ErrorBody, ErrorResponse};
+use serde::{Serialize, de::DeserializeOwned};
+use tawny_wire::api::{ErrorBody, ErrorResponse, SQL_ERROR};
 use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 
 use crate::cli::Exit;
@@ -86,6 +86,8 @@ impl Error {
 #[derive(Debug)]
 pub(crate) struct Answer {
     base: String,
+    /// Of the head, and in the end of the trailers, too.
+    headers: HeaderMap,
     body: Incoming,
     _connection: JoinSet<()>,
 }
@@ -131,6 +133,27 @@ impl Client {
         path: &str,
         parameters: &[(&str, String)],
     ) -> Result<Answer, Error> {
+        let target = self.target(path, parameters);
+        self.send(Method::GET, target, None).await
+    }
+
+    /// Sends a JSON document to `path`; anything but a 200 is an error.
+    pub(crate) async fn post_json(
+        &self,
+        path: &str,
+        document: &impl Serialize,
+    ) -> Result<Answer, Error> {
+        let body = serde_json::to_vec(document).expect("a document of texts and numbers");
+        let target = self.target(path, &[]);
+        self.send(Method::POST, target, Some(body)).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        target: String,
+        json: Option<Vec<u8>>,
+    ) -> Result<Answer, Error> {
         let connect = TcpStream::connect((self.host.as_str(), self.port));
         let unreachable = |reason: String| Error::Connect {
             base: self.base.clone(),
@@ -152,13 +175,20 @@ impl Client {
             // What goes wrong on the connection is told to whoever waits for the answer.
             drop(connection.await);
         });
-        let request = Request::get(self.target(path, parameters))
+        let mut request = Request::builder()
+            .method(method)
+            .uri(target)
+            .header(header::TE, "trailers")
             .header(header::HOST, format!("{}:{}", self.host, self.port))
             .header(
                 header::USER_AGENT,
                 concat!("tawny/", env!("CARGO_PKG_VERSION")),
-            )
-            .body(Empty::<Bytes>::new())
+            );
+        if json.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let request = request
+            .body(Full::<Bytes>::from(json.unwrap_or_default()))
             .map_err(|_| Error::Address {
                 url: self.base.clone(),
                 reason: "has characters no URL has",
@@ -173,6 +203,7 @@ impl Client {
         let status = response.status();
         let answer = Answer {
             base: self.base.clone(),
+            headers: response.headers().clone(),
             body: response.into_body(),
             _connection: tasks,
         };
@@ -232,11 +263,35 @@ impl Answer {
                 base: self.base.clone(),
                 source,
             })?;
-            if let Ok(data) = frame.into_data() {
-                return Ok(Some(data));
+            match frame.into_data() {
+                Ok(data) => return Ok(Some(data)),
+                Err(frame) => self
+                    .headers
+                    .extend(frame.into_trailers().unwrap_or_default()),
             }
         }
         Ok(None)
+    }
+
+    /// What a header says, or, once the body has ended, a trailer.
+    pub(crate) fn said(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The error that ended the body before its time.
+    pub(crate) fn failed(&self) -> Result<(), Error> {
+        match self.said(SQL_ERROR).map(serde_json::from_str) {
+            None => Ok(()),
+            Some(Ok(ErrorResponse { error })) => Err(Error::Refused {
+                base: self.base.clone(),
+                status: 500,
+                body: error,
+            }),
+            Some(Err(error)) => Err(Error::Foreign {
+                base: self.base.clone(),
+                reason: format!("its answer ends with what does not read: {error}"),
+            }),
+        }
     }
 
     async fn bytes(mut self) -> Result<Vec<u8>, Error> {
@@ -301,6 +356,7 @@ mod tests {
             body: ErrorBody {
                 code: "c".into(),
                 message: "m".into(),
+                line: None,
                 column: None,
                 hint: Some("try x".into()),
             },

@@ -1,6 +1,6 @@
 //! The store and its server as tasks of this process: what `server` and `up` have in common.
 
-use std::{convert::Infallible, fs, io, net::IpAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, fs, io, net::IpAddr, num::NonZero, sync::Arc, time::Duration};
 
 use tawny_model::Secret;
 use tawny_runtime::{
@@ -283,6 +283,9 @@ pub(crate) fn limits(config: &LimitsConfig, shutdown_timeout: Duration) -> Limit
         max_uri,
         query_timeout,
         max_queries,
+        sql_memory,
+        sql_rows,
+        sql_max_rows,
         max_tails,
         max_connections,
     } = *config;
@@ -292,6 +295,10 @@ pub(crate) fn limits(config: &LimitsConfig, shutdown_timeout: Duration) -> Limit
         max_uri,
         query_timeout,
         max_queries: count(max_queries),
+        sql_memory,
+        sql_rows: count(sql_rows),
+        sql_max_rows: count(sql_max_rows),
+        sql_threads: std::thread::available_parallelism().map_or(1, NonZero::get),
         max_tails: count(max_tails),
         max_connections: count(max_connections),
         stop_grace: shutdown_timeout / 4,

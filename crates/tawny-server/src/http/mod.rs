@@ -3,6 +3,7 @@
 mod kubelogs;
 mod params;
 mod probes;
+mod sql;
 mod v1;
 
 use std::{any::Any, sync::Arc};
@@ -34,13 +35,14 @@ mod route {
     pub(super) const SEARCH: &str = "/api/v1/search";
     pub(super) const HISTOGRAM: &str = "/api/v1/histogram";
     pub(super) const FACETS: &str = "/api/v1/facets";
+    pub(super) const SQL: &str = "/api/v1/sql";
     pub(super) const TAIL: &str = "/api/v1/tail";
     pub(super) const HEALTH: &str = "/health";
     pub(super) const HEALTHZ: &str = "/healthz";
     pub(super) const LIVEZ: &str = "/livez";
     pub(super) const READYZ: &str = "/readyz";
     pub(super) const METRICS: &str = "/metrics";
-    pub(super) const ALL: [&str; 14] = [
+    pub(super) const ALL: [&str; 15] = [
         LOGS,
         LOGS_STREAM,
         STATS,
@@ -49,6 +51,7 @@ mod route {
         SEARCH,
         HISTOGRAM,
         FACETS,
+        SQL,
         TAIL,
         HEALTH,
         HEALTHZ,
@@ -70,6 +73,7 @@ pub(crate) fn router(shared: &Arc<Shared>, registry: Arc<Registry>) -> Router {
         .route(route::SEARCH, get(v1::search))
         .route(route::HISTOGRAM, get(v1::histogram))
         .route(route::FACETS, get(v1::facets))
+        .route(route::SQL, get(sql::sql).post(sql::sql))
         .route(
             route::METRICS,
             get(move |headers| probes::metrics(headers, registry)),

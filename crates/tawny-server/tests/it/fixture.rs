@@ -1,11 +1,14 @@
 //! A server on port 0 over a SQLite store in a temporary directory, and small clients for both faces.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
-use hyper::{body::Incoming, client::conn};
+use hyper::{
+    body::{Body, Incoming},
+    client::conn,
+};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tawny_model::{EntryId, LogEntry, Output, Severity, Stream, StreamId, Timestamp, Workload};
 use tawny_runtime::{CancellationToken, ManualClock, Registry};
@@ -103,7 +106,7 @@ impl Fixture {
     }
 
     pub(crate) async fn get(&mut self, path: &str) -> Answer {
-        self.ask(Request::get(path).body(Empty::new()).unwrap())
+        self.ask(Request::get(path).body(Empty::<Bytes>::new()).unwrap())
             .await
     }
 
@@ -114,7 +117,10 @@ impl Fixture {
         answer.json()
     }
 
-    pub(crate) async fn ask(&mut self, request: Request<Empty<Bytes>>) -> Answer {
+    pub(crate) async fn ask<B: Body<Data = Bytes, Error = Infallible> + Send + 'static>(
+        &mut self,
+        request: Request<B>,
+    ) -> Answer {
         let response = self.open(request).await;
         let (head, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
@@ -126,9 +132,9 @@ impl Fixture {
     }
 
     /// Sends a request over HTTP/1.1 and returns once the head of the answer is there.
-    pub(crate) async fn open(
+    pub(crate) async fn open<B: Body<Data = Bytes, Error = Infallible> + Send + 'static>(
         &mut self,
-        request: Request<Empty<Bytes>>,
+        request: Request<B>,
     ) -> http::Response<Incoming> {
         let socket = TcpStream::connect(self.http).await.unwrap();
         let (mut sender, connection) = conn::http1::handshake(TokioIo::new(socket)).await.unwrap();
@@ -162,7 +168,9 @@ impl Fixture {
     }
 
     pub(crate) async fn stream_with(&mut self, request: http::request::Builder) -> Lines {
-        let response = self.open(request.body(Empty::new()).unwrap()).await;
+        let response = self
+            .open(request.body(Empty::<Bytes>::new()).unwrap())
+            .await;
         assert_eq!(response.status(), StatusCode::OK);
         let (head, body) = response.into_parts();
         Lines {

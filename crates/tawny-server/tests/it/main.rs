@@ -7,6 +7,7 @@
 
 mod fixture;
 mod http_kubelogs;
+mod http_sql;
 mod http_v1;
 mod ingest;
 mod lifecycle;

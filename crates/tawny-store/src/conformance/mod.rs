@@ -8,6 +8,7 @@ pub mod deleting;
 mod feed;
 pub mod random;
 pub mod reading;
+pub mod scanning;
 pub mod writing;
 
 use std::sync::Arc;
@@ -73,6 +74,11 @@ macro_rules! conformance_suite {
                 attribute_values_that_are_not_in_the_message_are_found
                 nothing_in_a_query_is_syntax
                 many_streams_are_told_apart
+            }
+            scanning {
+                scan_gives_what_search_lists
+                scan_without_columns_counts_rows
+                scan_sees_what_was_just_written
             }
             counting {
                 histogram_counts_by_bucket_and_severity

@@ -13,12 +13,12 @@ use tawny_query::{Field, Query, testing};
 use super::{Feed, Line, Place, T0, oldest, search_all};
 use crate::{FacetsRequest, Filter, HistogramRequest, MAX_LIMIT, Order, SearchRequest, Written};
 
-fn runner(seed: u8) -> TestRunner {
+pub(super) fn runner(seed: u8) -> TestRunner {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
     TestRunner::new_with_rng(Config::default(), rng)
 }
 
-fn draw<S: Strategy>(runner: &mut TestRunner, strategy: &S) -> S::Value {
+pub(super) fn draw<S: Strategy>(runner: &mut TestRunner, strategy: &S) -> S::Value {
     strategy
         .new_tree(runner)
         .expect("strategies give values")

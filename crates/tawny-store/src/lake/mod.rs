@@ -39,6 +39,7 @@ pub mod storage;
 mod streams;
 mod table;
 mod transaction;
+mod turns;
 mod wal;
 mod writer;
 
@@ -70,7 +71,7 @@ use self::{
     flusher::Flusher,
     maintain::{Job, Maintainer},
     place::Place,
-    query::{Budget, Snapshot},
+    query::{BatchScan, Budget, Snapshot},
     segment::BlockCache,
     state::State,
     streams::Registry,
@@ -80,7 +81,7 @@ use self::{
 };
 use crate::{
     Committed, Error, Facet, FacetsRequest, Filter, Histogram, HistogramRequest, LogStore,
-    Retention, SearchPage, SearchRequest, StoreStats, Written,
+    Retention, Rows, ScanRequest, SearchPage, SearchRequest, StoreStats, Written,
     group::{COMMITTED_QUEUE, Reply, ToWriter},
     limits,
     metrics::{Metrics, QueryKind, QueryLabel},
@@ -203,6 +204,18 @@ impl Shared {
 
     fn is_stopping(&self) -> bool {
         self.is_stopping.load(Relaxed)
+    }
+
+    /// What a question may cost that is asked now.
+    fn budget<'a>(&'a self, cancelled: &'a AtomicBool) -> Budget<'a> {
+        let config = &self.config;
+        Budget {
+            cancelled,
+            clock: &*self.clock,
+            deadline: self.clock.now().saturating_add(config.query_time),
+            memory_bytes: usize::try_from(config.query_memory.as_bytes()).unwrap_or(usize::MAX),
+            n_threads: config.query_threads.max(1),
+        }
     }
 }
 
@@ -363,16 +376,7 @@ impl LakeStore {
         let _cancel = CancelOnDrop(Arc::clone(&cancelled));
         task::spawn_blocking(move || {
             let started = Instant::now();
-            let clock = &*shared.clock;
-            let budget = Budget {
-                cancelled: &cancelled,
-                clock,
-                deadline: clock.now().saturating_add(shared.config.query_time),
-                memory_bytes: usize::try_from(shared.config.query_memory.as_bytes())
-                    .unwrap_or(usize::MAX),
-                n_threads: shared.config.query_threads.max(1),
-            };
-            let answer = ask(&shared.state.snapshot(), &budget);
+            let answer = ask(&shared.state.snapshot(), &shared.budget(&cancelled));
             drop(permit);
             let seconds = shared
                 .metrics
@@ -465,6 +469,18 @@ impl LogStore for LakeStore {
             query::count(snapshot, &filter, budget)
         })
         .await
+    }
+
+    async fn scan(self: Arc<Self>, request: ScanRequest) -> Result<Vec<Rows>, Error> {
+        let n_parts = request.n_parts.max(1);
+        let scan = self
+            .read(QueryKind::Scan, move |snapshot, budget| {
+                BatchScan::plan(snapshot.clone(), &request, budget)
+            })
+            .await?;
+        let scan = Arc::new(scan);
+        let part = |_| turns::rows(Arc::clone(&self.shared), Arc::clone(&scan));
+        Ok((0..n_parts).map(part).collect())
     }
 
     async fn get(&self, id: EntryId) -> Result<Option<LogEntry>, Error> {

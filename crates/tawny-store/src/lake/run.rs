@@ -215,6 +215,11 @@ pub(crate) trait Attributes: fmt::Debug + Send + Sync {
     /// The value of an attribute, the first where a key repeats; `row_idx` counts within the block.
     fn get(&self, row_idx: usize, key: &str) -> Option<&str>;
 
+    /// The values of all rows, where the key has a column of its own that was asked for.
+    fn column(&self, _key: &str) -> Option<&StringArray> {
+        None
+    }
+
     /// All attributes of a row in the order they were written; needs [`AttributeColumns::All`].
     fn row(&self, row_idx: usize) -> Vec<(&str, &str)>;
 }

@@ -59,6 +59,11 @@ pub(super) fn target(question: &Question) -> String {
                 "{filter} | stats by ({field}) count() n | sort by (n desc) limit {limit} | rename {field} as value"
             );
         }
+        Ask::P99 { attribute } => {
+            query = format!(
+                "{filter} | stats by (namespace) quantile(0.99, {attribute}) p99 | rename namespace as value"
+            );
+        }
         Ask::PerMinute => {
             path = "/select/logsql/hits";
             parameters.push(("step", "1m".to_owned()));
@@ -81,6 +86,21 @@ struct Row {
     n: String,
     #[serde(default)]
     value: String,
+    /// A number, as text or not.
+    #[serde(default)]
+    p99: serde_json::Value,
+}
+
+impl Row {
+    #[expect(clippy::cast_possible_truncation, reason = "milliseconds, rounded")]
+    fn p99(&self) -> anyhow::Result<i64> {
+        let number = match &self.p99 {
+            serde_json::Value::String(text) => text.parse().ok(),
+            other => other.as_f64(),
+        };
+        let number: f64 = number.ok_or_else(|| anyhow::anyhow!("{} is no number", self.p99))?;
+        Ok(number.round() as i64)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -131,6 +151,14 @@ pub(super) fn read(ask: Ask, body: &[u8]) -> anyhow::Result<Answer> {
             Some(row) => row.n.parse()?,
             None => 0,
         }),
+        Ask::P99 { .. } => Answer::P99(
+            rows.into_iter()
+                .map(|row| {
+                    let p99 = row.p99()?;
+                    Ok((row.value, vec![p99]))
+                })
+                .collect::<anyhow::Result<_>>()?,
+        ),
         Ask::Top { .. } | Ask::PerMinute => Answer::Top(
             rows.into_iter()
                 .map(|row| Ok((row.value, row.n.parse()?)))

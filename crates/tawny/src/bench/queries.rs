@@ -25,6 +25,10 @@ pub(super) enum Ask {
         limit: usize,
     },
     PerMinute,
+    /// The 99th percentile of a number, by namespace.
+    P99 {
+        attribute: &'static str,
+    },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +56,8 @@ pub(super) enum Answer {
     Top(BTreeMap<String, u64>),
     /// By the minute's beginning in nanoseconds, empty ones left out.
     PerMinute(BTreeMap<i64, u64>),
+    /// Of an answer the percentile of each group; of the truth all values. Rounded to whole numbers.
+    P99(BTreeMap<String, Vec<i64>>),
 }
 
 impl Answer {
@@ -61,6 +67,7 @@ impl Answer {
             Ask::Count => Self::Count(0),
             Ask::Top { .. } => Self::Top(BTreeMap::new()),
             Ask::PerMinute => Self::PerMinute(BTreeMap::new()),
+            Ask::P99 { .. } => Self::P99(BTreeMap::new()),
         }
     }
 
@@ -71,6 +78,7 @@ impl Answer {
             Self::Count(n) => *n,
             Self::Top(values) => values.len() as u64,
             Self::PerMinute(minutes) => minutes.values().sum(),
+            Self::P99(groups) => groups.len() as u64,
         }
     }
 }
@@ -154,6 +162,16 @@ impl Question {
                     .entry(nanos - nanos.rem_euclid(MINUTE_NS))
                     .or_default() += 1;
             }
+            Answer::P99(groups) => {
+                let Ask::P99 { attribute } = self.ask else {
+                    return;
+                };
+                let found = line.attributes.iter().find(|(key, _)| *key == attribute);
+                if let Some(number) = found.and_then(|(_, value)| value.parse().ok()) {
+                    let namespace = line.stream.namespace.as_ref().to_owned();
+                    groups.entry(namespace).or_default().push(number);
+                }
+            }
         }
     }
 
@@ -191,6 +209,29 @@ impl Question {
                     self.name
                 );
             }
+            (Answer::P99(all), Answer::P99(found), _) => {
+                ensure!(
+                    all.keys().eq(found.keys()),
+                    "{}: groups {:?} where {:?} are right",
+                    self.name,
+                    found.keys(),
+                    all.keys()
+                );
+                for (group, values) in all {
+                    // Stores estimate it: half a percent of the rows to either side is right.
+                    let n_below = |limit: i64| values.iter().filter(|v| **v < limit).count();
+                    let [found] = found[group][..] else {
+                        bail!("{}: no one value for {group}", self.name);
+                    };
+                    let (at_least, at_most) = (n_below(found), n_below(found + 1));
+                    let n = values.len();
+                    ensure!(
+                        at_least * 1_000 <= n * 995 + 1_000 && at_most * 1_000 + 1_000 >= n * 985,
+                        "{}: {found} for {group} has {at_least} of {n} values below it",
+                        self.name
+                    );
+                }
+            }
             (Answer::Count(_), Answer::Count(_), _)
             | (Answer::PerMinute(_), Answer::PerMinute(_), _) => ensure!(
                 self.truth == *answer,
@@ -209,6 +250,7 @@ pub(super) const CUT: &str = "shop";
 
 /// Which questions have a further use.
 pub(super) const NEEDLE_QUESTION: &str = "unique word (needle)";
+const P99_QUESTION: &str = "p99 of a number by namespace (SQL)";
 pub(super) const TAIL_QUESTION: &str = "namespace + level>=error, last 15 min, 100 newest";
 
 /// All questions, in the order of the table.
@@ -323,6 +365,21 @@ pub(super) fn all(fleet: &Fleet) -> Vec<Question> {
                 limit: 10,
             },
             Box::new(is_error),
+        ),
+        Question::new(
+            P99_QUESTION,
+            30,
+            (
+                "SELECT namespace AS value, approx_percentile_cont(CAST(duration_ms AS DOUBLE), 0.99) AS p99 \
+                 FROM logs WHERE duration_ms IS NOT NULL GROUP BY namespace"
+                    .into(),
+                "duration_ms:*".into(),
+            ),
+            None,
+            Ask::P99 {
+                attribute: "duration_ms",
+            },
+            Box::new(|line| line.attributes.iter().any(|(key, _)| *key == "duration_ms")),
         ),
         Question::new(
             "word that is nowhere",

@@ -196,6 +196,9 @@ pub(super) fn url(path: &str, parameters: &[(&str, String)]) -> String {
 }
 
 fn tawny_target(question: &Question) -> String {
+    if let Ask::P99 { .. } = question.ask {
+        return url("/api/v1/sql", &[("sql", question.tawny.clone())]);
+    }
     let mut parameters = vec![("q", question.tawny.clone())];
     if let Some(range) = &question.range {
         parameters.push(("from", range.start.to_string()));
@@ -215,7 +218,7 @@ fn tawny_target(question: &Question) -> String {
             parameters.push(("limit", limit.to_string()));
             url("/api/v1/facets", &parameters)
         }
-        Ask::PerMinute => {
+        Ask::PerMinute | Ask::P99 { .. } => {
             parameters.push(("bucket", "1m".to_owned()));
             url("/api/v1/histogram", &parameters)
         }
@@ -224,6 +227,7 @@ fn tawny_target(question: &Question) -> String {
 
 fn read_tawny(ask: Ask, body: &[u8]) -> anyhow::Result<Answer> {
     Ok(match ask {
+        Ask::P99 { .. } => peer::read(ask, body)?,
         Ask::Newest(_) => {
             let page: api::SearchResponse<'_> = serde_json::from_slice(body)?;
             let times = page.entries.iter().map(|entry| entry.timestamp.as_nanos());

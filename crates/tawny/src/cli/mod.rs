@@ -8,6 +8,7 @@ mod demo;
 mod exit;
 mod loadgen;
 mod server;
+mod sql;
 mod tail;
 mod up;
 
@@ -70,6 +71,7 @@ subcommands! {
     Agent(agent),
     Server(server),
     Search(search),
+    Sql(sql),
     Tail(tail),
     Loadgen(loadgen),
     Storage(storage),

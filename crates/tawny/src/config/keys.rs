@@ -212,6 +212,12 @@ settings! {
         query_timeout: Duration = Duration::from_secs(30);
         /// Most queries that run at once; one more waits a second and is then refused.
         max_queries: u32 = 32;
+        /// Memory that all SQL statements together may take for grouping, sorting and joining.
+        sql_memory: ByteSize = ByteSize::mib(128);
+        /// Rows of an answer to SQL unless the request says how many.
+        sql_rows: u32 = 10_000;
+        /// Most rows an answer to SQL may have.
+        sql_max_rows: u32 = 1_000_000;
         /// Most live tails at once; each holds up to 2 MiB for a slow client.
         max_tails: u32 = 128;
         /// Most open connections per listener; more wait in the kernel's queue.

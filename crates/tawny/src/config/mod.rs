@@ -257,6 +257,8 @@ fn broken_rules(config: &Config, layers: &Layers) -> Vec<Error> {
             "must be at least 4MiB, which agents may send",
         ),
         ("limits.max_queries", limits.max_queries > 0, AT_LEAST_1),
+        ("limits.sql_rows", limits.sql_rows > 0, AT_LEAST_1),
+        ("limits.sql_max_rows", limits.sql_max_rows > 0, AT_LEAST_1),
         (
             "limits.max_connections",
             limits.max_connections > 0,

@@ -12,4 +12,5 @@ mod doctor;
 mod program;
 mod search;
 mod server;
+mod sql;
 mod storage;

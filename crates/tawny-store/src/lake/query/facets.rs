@@ -1,6 +1,6 @@
 //! Most frequent values of fields: of streams from their totals, of attributes from their rows.
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use tawny_model::{Severity, Stream, Timestamp};
@@ -14,6 +14,7 @@ use super::{
 use crate::{
     Error, Facet, FacetsRequest,
     lake::run::{AttributeColumns, Columns, SeverityCounts},
+    scan::value_of_stream,
 };
 
 /// What a value costs in memory beside its text: its place in a map, text and number.
@@ -173,29 +174,5 @@ fn add_stream(
     match value_of_stream(field, stream) {
         Some(value) => add_value(&value, counts.iter().sum(), values, gathered, budget),
         None => Ok(()),
-    }
-}
-
-/// `None` where the stream has no such value, and for fields that are not the stream's.
-fn value_of_stream<'s>(field: &Field, stream: &'s Stream) -> Option<Cow<'s, str>> {
-    let known = |text: &'s str| (!text.is_empty()).then_some(Cow::Borrowed(text));
-    match field {
-        Field::Cluster => known(&stream.id.cluster),
-        Field::Namespace => known(&stream.namespace),
-        Field::Pod => known(&stream.pod),
-        Field::PodUid => known(&stream.id.pod_uid),
-        Field::Container => known(&stream.id.container),
-        Field::Node => known(&stream.node),
-        Field::Image => known(&stream.image),
-        Field::Workload => stream
-            .workload
-            .as_ref()
-            .map(|known| known.to_string().into()),
-        Field::Restart => Some(stream.id.restart.to_string().into()),
-        Field::Label(key) => stream
-            .labels
-            .get(key.as_str())
-            .map(|value| (&**value).into()),
-        _ => None,
     }
 }

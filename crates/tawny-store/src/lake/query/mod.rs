@@ -3,6 +3,7 @@
 //! A query is folded once per kind of stream ([`residual`]); what is left of it prunes blocks ([`narrow`]), and the
 //! rows of the blocks left are looked at ([`eval`]). Counts come from the index wherever it decides them.
 
+mod batches;
 mod budget;
 mod eval;
 mod explain;
@@ -34,6 +35,7 @@ use super::{
 
 #[allow(unused_imports, reason = "only tests ask so far")]
 pub(crate) use self::{
+    batches::BatchScan,
     budget::Budget,
     explain::{Explained, Spared, explain},
     facets::facets,

@@ -196,6 +196,11 @@ impl Attributes for BlockAttributes {
         Some(value)
     }
 
+    fn column(&self, key: &str) -> Option<&StringArray> {
+        let (_, column) = self.columns.iter().find(|(name, _)| name == key)?;
+        Some(column)
+    }
+
     fn row(&self, row_idx: usize) -> Vec<(&str, &str)> {
         let rest = self
             .rest
