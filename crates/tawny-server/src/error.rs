@@ -228,7 +228,9 @@ impl Error {
             _ => (self.to_string(), None, None),
         };
         let line = match self {
-            Self::Sql(tawny_sql::Error::Syntax { line, .. }) => *line,
+            Self::Sql(tawny_sql::Error::Syntax { line, .. }) => {
+                line.and_then(|line| u32::try_from(line).ok())
+            }
             _ => None,
         };
         ErrorBody {

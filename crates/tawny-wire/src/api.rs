@@ -214,7 +214,7 @@ pub struct ErrorBody {
     pub message: String,
     /// The line of a SQL statement that the error lies in, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub line: Option<usize>,
+    pub line: Option<u32>,
     /// Where in the query, or in the line, the error lies, in characters from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub column: Option<usize>,

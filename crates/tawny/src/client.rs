@@ -141,7 +141,7 @@ impl Client {
     pub(crate) async fn post_json(
         &self,
         path: &str,
-        document: &impl Serialize,
+        document: &(impl Serialize + Sync),
     ) -> Result<Answer, Error> {
         let body = serde_json::to_vec(document).expect("a document of texts and numbers");
         let target = self.target(path, &[]);

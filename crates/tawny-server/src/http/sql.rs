@@ -43,7 +43,7 @@ pub(super) async fn sql(
         })?,
     };
     let max_rows = shared.limits.sql_max_rows;
-    let limit = limit.unwrap_or(shared.limits.sql_rows.min(max_rows));
+    let limit = limit.unwrap_or_else(|| shared.limits.sql_rows.min(max_rows));
     if !(1..=max_rows).contains(&limit) {
         return Err(Error::parameter(
             "limit",
@@ -128,8 +128,12 @@ async fn read(uri: &Uri, headers: &HeaderMap, body: Body) -> Result<SqlRequest, 
         }
         None => {}
     }
-    request.format = request.format.or(params.text("format").map(str::to_owned));
-    request.limit = request.limit.or(params.parsed("limit", "a number")?);
+    if request.format.is_none() {
+        request.format = params.text("format").map(str::to_owned);
+    }
+    if request.limit.is_none() {
+        request.limit = params.parsed("limit", "a number")?;
+    }
     Ok(request)
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IsTerminal as _, Read as _, Write as _},
+    sync::Arc,
     time::Duration,
 };
 
@@ -175,7 +176,7 @@ impl Printer {
 
     fn finish(mut self, schema: &tawny_sql::SchemaRef) -> Result<(), Failure> {
         match self.format() {
-            None => writeln!(self.out, "{}", table(schema.clone(), &self.held)?)?,
+            None => writeln!(self.out, "{}", table(Arc::clone(schema), &self.held)?)?,
             Some(format) => {
                 let encoder = match self.encoder.take() {
                     Some(encoder) => encoder,
