@@ -396,11 +396,7 @@ impl<'b> Rows<'b> {
                 let attributes = self.block.attributes.as_deref().expect(ASKED);
                 let mut built = maps();
                 for row in &self.places {
-                    let pairs = attributes.row(*row as usize);
-                    let pairs = pairs
-                        .iter()
-                        .map(|(key, value)| (key.as_str(), value.as_str()));
-                    put_map(&mut built, pairs);
+                    put_map(&mut built, attributes.row(*row as usize).into_iter());
                 }
                 Arc::new(built.finish())
             }
