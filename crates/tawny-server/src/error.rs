@@ -193,6 +193,7 @@ impl Error {
             Self::Panic => failed("internal", Remedy::Retry),
             Self::Store(error) => match error {
                 Store::Invalid { .. } => bad("bad_request"),
+                Store::TooExpensive { .. } => bad("too_expensive"),
                 Store::DiskFull { .. } => face(
                     "disk_full",
                     StatusCode::INSUFFICIENT_STORAGE,

@@ -125,6 +125,18 @@ fn shared(error: &DataFusionError, memory: ByteSize) -> Error {
         DataFusionError::ArrowError(error, _) => Error::Invalid {
             reason: error.to_string(),
         },
+        DataFusionError::NotImplemented(reason) => Error::Invalid {
+            reason: reason.clone(),
+        },
+        DataFusionError::SchemaError(error, _) => Error::Invalid {
+            reason: schema_text(error),
+        },
+        DataFusionError::External(error) => match error.downcast_ref::<tawny_store::Error>() {
+            Some(error) => Error::Store(error.again()),
+            None => Error::Internal {
+                reason: error.to_string(),
+            },
+        },
         error => Error::Internal {
             reason: error.strip_backtrace(),
         },

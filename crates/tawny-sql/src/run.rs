@@ -38,10 +38,12 @@ use crate::{
 /// Batches that wait for a slow reader: two of 8,192 rows each.
 const BATCH_QUEUE: usize = 2;
 
-/// Functions whose result is as long as a number in the statement says: one call could take all memory at once, where
-/// no limit is asked.
+/// Functions whose result is as long as a number in the statement says, or as two texts multiplied: one call could take
+/// all memory at once, where no limit is asked.
 const BOUNDLESS: &[&str] = &[
     "repeat",
+    "replace",
+    "regexp_replace",
     "lpad",
     "rpad",
     "array_repeat",
@@ -169,6 +171,8 @@ impl Started {
         let runtime = Builder::new_multi_thread()
             .worker_threads(limits.n_threads.max(1))
             .thread_name("tawny-sql")
+            // A statement as long as may be nests as deep as it is long; what is not used of it costs nothing.
+            .thread_stack_size(64 << 20)
             .enable_time()
             .build()?;
         Ok(Self {
@@ -193,6 +197,8 @@ fn base(limits: SqlLimits) -> Result<SessionState, DataFusionError> {
         .with_information_schema(true);
     let options = config.options_mut();
     options.execution.time_zone = Some("UTC".to_owned());
+    // It bounds what is read by the columns among the arguments alone and so loses rows for the others.
+    options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
     // Readers elsewhere know plain text better than views.
     options.optimizer.expand_views_at_output = true;
     let memory = usize::try_from(limits.memory.as_bytes()).unwrap_or(usize::MAX);

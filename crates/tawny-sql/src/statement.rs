@@ -39,7 +39,7 @@ const LOGS: &str = "logs";
 const MATCHES: &str = "matches";
 
 /// Longest statement.
-pub(crate) const MAX_SQL_BYTES: usize = 64 << 10;
+pub(crate) const MAX_SQL_BYTES: usize = 16 << 10;
 
 /// Most attributes one statement may name; each is a column of the table.
 const MAX_EXTRA: usize = 200;

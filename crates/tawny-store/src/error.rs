@@ -91,20 +91,22 @@ impl Error {
     /// The caller's next step; exhaustive, so a new variant must choose.
     pub fn remedy(&self) -> Remedy {
         match self {
-            Self::DiskFull { .. } | Self::Closed | Self::Io { .. } => Remedy::Retry,
+            // Of a disk that cannot be written it is the disk that has to change, not what was to be written.
+            Self::DiskFull { .. } | Self::Closed | Self::Io { .. } | Self::ReadOnly { .. } => {
+                Remedy::Retry
+            }
             Self::Invalid { .. }
             | Self::TooExpensive { .. }
             | Self::Cancelled
             | Self::NotAStore { .. }
-            | Self::Newer { .. }
-            | Self::ReadOnly { .. } => Remedy::Reject,
+            | Self::Newer { .. } => Remedy::Reject,
             Self::Locked { .. } | Self::Taken { .. } | Self::Overtaken { .. } => Remedy::StandDown,
             Self::Damaged { .. } => Remedy::Quarantine,
         }
     }
 
     /// The same error for another caller that shares its fate; of a source only the text is kept.
-    pub(crate) fn again(&self) -> Self {
+    pub fn again(&self) -> Self {
         match self {
             Self::Invalid { reason } => Self::Invalid {
                 reason: reason.clone(),

@@ -58,6 +58,7 @@ pub(crate) async fn open_store(
             let config = LakeConfig {
                 bucket,
                 path: directory.clone(),
+                query_time: config.limits.query_timeout,
                 ..lake_config(store)
             };
             Arc::new(LakeStore::open(config, clock, registry).await?)

@@ -246,7 +246,7 @@ fn trailers(name: &'static str, value: HeaderValue) -> Frame<Bytes> {
 fn text_value(json: &str) -> HeaderValue {
     let mut ascii = String::with_capacity(json.len());
     for c in json.chars() {
-        if c.is_ascii() {
+        if c.is_ascii() && c != '\x7f' {
             ascii.push(c);
         } else {
             for unit in c.encode_utf16(&mut [0; 2]) {

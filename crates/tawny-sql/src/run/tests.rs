@@ -595,3 +595,49 @@ async fn counts_need_no_column() {
         assert_eq!(counts.value(0), 200);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_greatest_of_several_columns_are_each_the_greatest() {
+    for (engine, _dir, sql) in both().await {
+        for (together, alone) in [
+            (
+                "SELECT max(timestamp) AS t, max(length(message)) AS n FROM logs",
+                ["max(timestamp) AS t", "max(length(message)) AS n"],
+            ),
+            (
+                "SELECT max(timestamp) AS t, max(status) AS s FROM logs",
+                ["max(timestamp) AS t", "max(status) AS s"],
+            ),
+        ] {
+            let mut parts = Vec::new();
+            for part in alone {
+                let rows = ask(&sql, &format!("SELECT {part} FROM logs WHERE true"), 10).await;
+                parts.push(rows.unwrap().concat().trim_matches(['{', '}']).to_owned());
+            }
+            let rows = ask(&sql, together, 10).await.unwrap();
+            assert_eq!(rows, [format!("{{{}}}", parts.join(","))], "{engine:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_as_deep_as_it_is_long_is_answered_or_refused() {
+    let (_, _dir, sql) = both().await.remove(0);
+    let deep = format!("SELECT 1{} AS n", "+1".repeat(3_000));
+    let answer = ask(&sql, &deep, 10).await;
+    assert!(
+        answer.is_err() || answer == Ok(vec![r#"{"n":3001}"#.to_owned()]),
+        "{answer:?}"
+    );
+    let wide = vec!["a<'x'"; 1_000].join(" OR ");
+    let answer = ask(
+        &sql,
+        &format!("SELECT count(*) AS n FROM logs WHERE {wide}"),
+        10,
+    )
+    .await;
+    assert!(
+        answer.is_err() || answer == Ok(vec![r#"{"n":0}"#.to_owned()]),
+        "{answer:?}"
+    );
+}

@@ -141,12 +141,18 @@ impl Catalog {
         path
     }
 
+    /// Gives up a new path whose commit may have happened: a cleaning looks whether it did.
+    pub(crate) fn abandon(&self, path: &SegmentPath) {
+        lock(&self.pending).remove(path);
+    }
+
     /// Gives up a new path, and deletes what was written there.
     pub(crate) fn discard(&self, path: &SegmentPath) -> Result<(), Error> {
+        // First: what cannot be deleted now is deleted by a cleaning.
+        lock(&self.pending).remove(path);
         if !self.state().segments.contains_key(path) {
             self.storage.delete(path.as_str())?;
         }
-        lock(&self.pending).remove(path);
         Ok(())
     }
 

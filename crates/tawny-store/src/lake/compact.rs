@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use rustc_hash::FxHashSet;
 use tawny_model::Timestamp;
 
 use super::{
     Shared,
-    catalog::Day,
+    catalog::{Day, SegmentPath},
     merge::merge,
     run::Run,
     segment::SegmentRow,
@@ -25,10 +26,20 @@ fn tier(size_bytes: u64) -> Option<usize> {
     TIER_BYTES.iter().position(|limit| size_bytes < *limit)
 }
 
+/// What became of segments that were to be merged.
+pub(super) enum Merged {
+    Replaced,
+    /// Nothing: their rows would fill as many files.
+    NoFewer,
+}
+
 /// Segments to merge now: the oldest of a day and tier that has enough.
-pub(super) fn choose(live: &[Arc<Live>]) -> Option<Vec<Arc<Live>>> {
+pub(super) fn choose(
+    live: &[Arc<Live>],
+    left_alone: &FxHashSet<SegmentPath>,
+) -> Option<Vec<Arc<Live>>> {
     let mut groups: BTreeMap<(usize, Day), Vec<&Arc<Live>>> = BTreeMap::new();
-    for live in live {
+    for live in live.iter().filter(|live| !left_alone.contains(&live.path)) {
         if let Some(tier) = tier(live.size_bytes) {
             groups
                 .entry((tier, live.path.day()))
@@ -43,8 +54,9 @@ pub(super) fn choose(live: &[Arc<Live>]) -> Option<Vec<Arc<Live>>> {
 }
 
 /// Makes one segment of several of a day.
-pub(super) fn merge_segments(shared: &Shared, inputs: &[Arc<Live>]) -> Result<(), Error> {
-    rewrite(shared, inputs, COMPACTED_LEVEL, Timestamp::MIN).map(drop)
+pub(super) fn merge_segments(shared: &Shared, inputs: &[Arc<Live>]) -> Result<Merged, Error> {
+    let rewritten = rewrite(shared, inputs, COMPACTED_LEVEL, Timestamp::MIN)?;
+    Ok(rewritten.map_or(Merged::NoFewer, |_| Merged::Replaced))
 }
 
 /// Merges each day's segments into one; answers how many went.
@@ -57,8 +69,9 @@ pub(super) fn everything(shared: &Shared) -> Result<u64, Error> {
     }
     let mut n_gone = 0;
     for inputs in days.into_values().filter(|inputs| inputs.len() > 1) {
-        merge_segments(shared, &inputs)?;
-        n_gone += inputs.len() as u64 - 1;
+        if let Merged::Replaced = merge_segments(shared, &inputs)? {
+            n_gone += inputs.len() as u64 - 1;
+        }
     }
     Ok(n_gone)
 }
@@ -80,18 +93,20 @@ pub(super) fn delete_rows(
         )?;
         return Ok(u64::from(live.segment.extent().n_rows));
     }
-    rewrite(shared, std::slice::from_ref(live), FLUSHED_LEVEL, before)
+    let rewritten = rewrite(shared, std::slice::from_ref(live), FLUSHED_LEVEL, before)?;
+    Ok(rewritten.unwrap_or(0))
 }
 
-/// Writes the rows of `inputs` from `keep_from` on as one segment in their place; answers how many rows were left out.
+/// Writes the rows of `inputs` from `keep_from` on as one segment, or as few as can hold them, in their place; answers
+/// how many rows were left out, `None` when there were none and no file fewer, so that all stays as it is.
 fn rewrite(
     shared: &Shared,
     inputs: &[Arc<Live>],
     level: i32,
     keep_from: Timestamp,
-) -> Result<u64, Error> {
+) -> Result<Option<u64>, Error> {
     let Some(day) = inputs.first().map(|live| live.path.day()) else {
-        return Ok(0);
+        return Ok(None);
     };
     let runs: Vec<Arc<dyn Run>> = inputs
         .iter()
@@ -118,16 +133,18 @@ fn rewrite(
         };
         draft.push(stream, row)
     })?;
-    if n_dropped == 0 && inputs.len() == 1 {
-        return Ok(0);
+    let added = draft.finish()?;
+    if n_dropped == 0 && added.len() >= inputs.len() {
+        shared.table.discard(added);
+        return Ok(None);
     }
     shared.table.replace(
         &shared.state,
         Replacement {
             removed: inputs.to_vec(),
-            added: draft.finish()?,
+            added,
             is_same_data: n_dropped == 0,
         },
     )?;
-    Ok(n_dropped)
+    Ok(Some(n_dropped))
 }

@@ -81,7 +81,8 @@ impl Lease {
         let is_ours = found
             .as_ref()
             .is_some_and(|(held, _)| held.writer == writer);
-        if !is_ours && !is_empty(wal_path)? {
+        let has_no_rows = is_empty(wal_path)?;
+        if !is_ours && !has_no_rows {
             return Err(Error::Overtaken {
                 path: wal_path.to_owned(),
                 table: PathBuf::from(&object.table),
@@ -128,7 +129,8 @@ impl Lease {
             .spawn(renew)
             .map_err(|source| Error::file(root, "start a thread of the store", source))?;
         Ok(Self {
-            was_taken_over: found.is_some() && !is_ours,
+            // Also when it is ours and there is no log: a start that took the table over may have failed before it fenced.
+            was_taken_over: found.is_some() && (!is_ours || has_no_rows),
             is_lost,
             stop_tx: Some(stop_tx),
             renewing: Some(renewing),
@@ -201,7 +203,7 @@ impl Object {
         version: Option<UpdateVersion>,
     ) -> Result<Option<UpdateVersion>, Error> {
         let bytes = encode(holder);
-        let mode = version.map_or(PutMode::Create, PutMode::Update);
+        let mode = version.clone().map_or(PutMode::Create, PutMode::Update);
         let put = steadily(async || {
             let (bytes, mode) = (bytes.clone().into(), mode.clone().into());
             self.store.put_opts(&self.key, bytes, mode).await
@@ -213,10 +215,17 @@ impl Object {
             })),
             Err(error) => {
                 // The answer of a put can get lost, and the library repeat it.
-                if let Ok(Some((found, version))) = self.get()
-                    && found == *holder
-                {
-                    return Ok(Some(version));
+                if let Ok(Some((found, now))) = self.get() {
+                    if found == *holder {
+                        return Ok(Some(now));
+                    }
+                    // An earlier renewal of ours, whose answer was lost, is in the place of the one we knew.
+                    if found.writer == holder.writer
+                        && found.renewal < holder.renewal
+                        && version.as_ref() != Some(&now)
+                    {
+                        return self.put(holder, Some(now));
+                    }
                 }
                 let is_new = matches!(mode, PutMode::Create);
                 match error {

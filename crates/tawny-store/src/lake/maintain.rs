@@ -9,7 +9,14 @@ use rustc_hash::FxHashSet;
 use tawny_model::{ByteSize, StreamId, Timestamp};
 use tokio::time::Instant;
 
-use super::{Shared, compact, run::Run, state::Live, writer::Command};
+use super::{
+    Shared,
+    catalog::SegmentPath,
+    compact::{self, Merged},
+    run::Run,
+    state::Live,
+    writer::Command,
+};
 use crate::{
     Error, Retention,
     group::{Reply, answer},
@@ -46,6 +53,8 @@ pub(super) struct Maintainer {
     pub(super) commands_tx: tokio::sync::mpsc::WeakSender<Command>,
     /// When files that are not needed were last looked for.
     pub(super) cleaned: Option<Instant>,
+    /// Segments that merging does not help.
+    pub(super) left_alone: FxHashSet<SegmentPath>,
 }
 
 impl Maintainer {
@@ -69,13 +78,22 @@ impl Maintainer {
     }
 
     fn tidy(&mut self) {
-        while let Some(inputs) = compact::choose(&self.shared.state.live()) {
+        while let Some(inputs) = compact::choose(&self.shared.state.live(), &self.left_alone) {
             if self.shared.is_stopping() {
                 return;
             }
-            if let Err(error) = compact::merge_segments(&self.shared, &inputs) {
-                tracing::warn!(%error, "segments could not be merged; they stay as they are");
-                break;
+            match compact::merge_segments(&self.shared, &inputs) {
+                Ok(Merged::Replaced) => {}
+                // As many files would come of it, time after time.
+                Ok(Merged::NoFewer) => self.leave_alone(&inputs),
+                Err(error) => {
+                    tracing::warn!(%error, "segments could not be merged; they stay as they are");
+                    match error {
+                        // The others need not wait for what will not get better.
+                        Error::Damaged { .. } => self.leave_alone(&inputs),
+                        _ => break,
+                    }
+                }
             }
         }
         if let Err(error) = self.clean() {
@@ -83,21 +101,30 @@ impl Maintainer {
         }
     }
 
+    /// Merges these no more while the process lives.
+    fn leave_alone(&mut self, inputs: &[Arc<Live>]) {
+        let paths = inputs.iter().map(|live| live.path.clone());
+        self.left_alone.extend(paths);
+    }
+
     /// Brings the log of the table up to date, and at times deletes files that no reader needs any more.
     fn clean(&mut self) -> Result<(), Error> {
         let catalog = self.shared.table.catalog();
-        if catalog.checkpoint_due() {
-            catalog.checkpoint()?;
-        }
+        // A disk without room for it has the more need of what follows.
+        let checkpointed = if catalog.checkpoint_due() {
+            catalog.checkpoint()
+        } else {
+            Ok(())
+        };
         let is_fresh = |cleaned: Instant| cleaned.elapsed() < CLEAN_EVERY;
         if self.cleaned.is_some_and(is_fresh) {
-            return Ok(());
+            return checkpointed;
         }
         self.cleaned = Some(Instant::now());
         let config = &self.shared.config;
         // A query of ours may still read what was removed when it began.
         let grace = config.grace.max(config.query_time.saturating_mul(2));
-        catalog.clean(grace).map(drop)
+        catalog.clean(grace).and(checkpointed)
     }
 
     /// Makes segments of all rows in memory.
@@ -131,6 +158,8 @@ impl Maintainer {
 
     fn retain(&self, retention: &Retention, now: Timestamp) -> Result<u64, Error> {
         let mut n_deleted = 0;
+        // What cannot become segments now must not keep old segments from going: that may be what makes room.
+        let mut flushed = Ok(());
         if let Some(max_age) = retention.max_age {
             let before = now.saturating_sub(max_age);
             let has_old = self
@@ -139,7 +168,7 @@ impl Maintainer {
                 .oldest()
                 .is_some_and(|oldest| oldest < before);
             if has_old {
-                self.flush()?;
+                flushed = self.flush();
                 n_deleted += self.delete(before)?;
             }
         }
@@ -147,13 +176,13 @@ impl Maintainer {
         if retention.max_bytes.is_none() && retention.max_age.is_none()
             || pending_bytes > self.shared.disk_bytes() / PENDING_SHARE
         {
-            self.flush()?;
+            flushed = flushed.and_then(|()| self.flush());
         }
         if let Some(max_bytes) = retention.max_bytes {
             n_deleted += self.trim(max_bytes)?;
         }
         self.prune(now)?;
-        Ok(n_deleted)
+        flushed.map(|()| n_deleted)
     }
 
     /// Deletes the oldest rows until the store is within its limit.

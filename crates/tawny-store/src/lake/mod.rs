@@ -312,6 +312,7 @@ impl LakeStore {
             shared: Arc::clone(&shared),
             commands_tx,
             cleaned: None,
+            left_alone: Default::default(),
         };
         let start = |name: &str, run: Box<dyn FnOnce() + Send>| {
             thread::Builder::new()

@@ -133,7 +133,10 @@ impl Place {
 
 fn is_used(root: &Path) -> Result<bool, Error> {
     match fs::read_dir(root) {
-        Ok(mut files) => Ok(files.next().is_some()),
+        // A fresh file system has a directory of its own.
+        Ok(mut files) => {
+            Ok(files.any(|file| file.is_ok_and(|file| file.file_name() != "lost+found")))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(Error::file(root, "list directory", error)),
     }

@@ -194,6 +194,15 @@ impl Table {
         Registry::decode(&bytes, &place)
     }
 
+    /// Gives up segments that are in no commit.
+    pub(super) fn discard(&self, drafted: Vec<Drafted>) {
+        for drafted in drafted {
+            if let Err(error) = self.catalog.discard(&drafted.file.path) {
+                tracing::debug!(%error, "a segment that is not needed stays until the next cleaning");
+            }
+        }
+    }
+
     /// Commits segments in the place of others, and lets readers see them.
     pub(super) fn replace(&self, state: &State, replacement: Replacement) -> Result<(), Error> {
         let Replacement {
@@ -203,7 +212,12 @@ impl Table {
         } = replacement;
         let change = change(&added, &removed, None, !is_same_data);
         let _turn = lock(&self.publishing);
-        let now = match self.catalog.commit(&change)? {
+        let outcome = self.catalog.commit(&change).inspect_err(|_| {
+            for drafted in &added {
+                self.catalog.abandon(&drafted.file.path);
+            }
+        })?;
+        let now = match outcome {
             Outcome::Committed(now) => now,
             Outcome::Stale { state, .. } => {
                 for drafted in &added {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use tawny_model::{StreamEnd, StreamId, Timestamp, WriterId};
+use tawny_model::{Remedy, StreamEnd, StreamId, Timestamp, WriterId};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
@@ -186,7 +186,18 @@ impl Writer {
         while self.active_bytes + self.frozen_bytes > limit {
             self.flush_now();
             match self.news_rx.recv_timeout(ROOM_WAIT) {
-                Ok(FlushNews::Failed(error)) => return Err(error),
+                Ok(FlushNews::Failed(error)) => {
+                    self.answer_failed_flush(&error);
+                    return Err(match error.remedy() {
+                        Remedy::Retry | Remedy::StandDown => error,
+                        // It is the store that is in trouble, not what is to be written.
+                        Remedy::Reject | Remedy::Quarantine => Error::Io {
+                            path: self.shared.config.path.clone(),
+                            doing: "write a segment, to make room in memory",
+                            source: error.into(),
+                        },
+                    });
+                }
                 Ok(FlushNews::Done { applied }) => self.flushed(applied),
                 Err(std_mpsc::RecvTimeoutError::Timeout) => {}
                 Err(std_mpsc::RecvTimeoutError::Disconnected) => return Err(Error::Closed),
@@ -199,12 +210,14 @@ impl Writer {
         while let Ok(news) = self.news_rx.try_recv() {
             match news {
                 FlushNews::Done { applied } => self.flushed(applied),
-                FlushNews::Failed(error) => {
-                    for (_, reply) in self.flush_waiters.drain(..) {
-                        answer(reply, Err(error.again()));
-                    }
-                }
+                FlushNews::Failed(error) => self.answer_failed_flush(&error),
             }
+        }
+    }
+
+    fn answer_failed_flush(&mut self, error: &Error) {
+        for (_, reply) in self.flush_waiters.drain(..) {
+            answer(reply, Err(error.again()));
         }
     }
 

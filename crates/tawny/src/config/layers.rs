@@ -72,7 +72,11 @@ impl Layers {
         };
         T::from_raw(raw).map(Some).map_err(|rule| Error::Invalid {
             name: origin.name_or(key).to_owned(),
-            value: raw.text(),
+            value: if T::IS_SECRET {
+                "***".to_owned()
+            } else {
+                raw.text()
+            },
             rule,
             origin: origin.clone(),
         })

@@ -31,6 +31,9 @@ pub(crate) trait Setting: Sized {
     /// Whether a flag may be given several times and YAML may write a list.
     const IS_LIST: bool = false;
 
+    /// Whether the value is never shown.
+    const IS_SECRET: bool = false;
+
     /// All values there are, where they can be listed.
     fn choices() -> Vec<&'static str> {
         Vec::new()
@@ -65,6 +68,7 @@ impl Setting for String {
 /// Shown as `***` wherever settings are.
 impl Setting for Secret {
     const VALUE_NAME: &'static str = "SECRET";
+    const IS_SECRET: bool = true;
 
     fn from_text(text: &str) -> Result<Self, String> {
         Ok(Self::new(text))
@@ -93,6 +97,7 @@ impl Setting for PathBuf {
 /// The empty text is no value.
 impl<T: Setting> Setting for Option<T> {
     const VALUE_NAME: &'static str = T::VALUE_NAME;
+    const IS_SECRET: bool = T::IS_SECRET;
 
     fn choices() -> Vec<&'static str> {
         T::choices()

@@ -62,6 +62,12 @@ impl Group for StoreFlags {
 /// The store that is meant, which must be there.
 fn store(context: &Context, flags: Flags<StoreFlags>) -> Result<(StoreConfig, Engine), Failure> {
     let config = context.load(flags.given())?.config.store;
+    if let Some(url) = serve::bucket_url(&config) {
+        return Err(Failure::new(
+            Exit::Usage,
+            anyhow::anyhow!("this works on directories only, not on the bucket {url}"),
+        ));
+    }
     if !config.path.exists() {
         return Err(Failure::new(
             Exit::Failed,

@@ -429,7 +429,14 @@ impl<'b> Rows<'b> {
     fn chosen(&self, array: ArrayRef) -> ArrayRef {
         match &self.rows {
             None => array,
-            Some(rows) => gather(&array, rows),
+            Some(rows) => {
+                let gathered = gather(&array, rows);
+                // Views of a few rows would keep the text of all the block's.
+                match gathered.as_any().downcast_ref::<StringViewArray>() {
+                    Some(views) if views.len() * 2 < array.len() => Arc::new(views.gc()),
+                    _ => gathered,
+                }
+            }
         }
     }
 
