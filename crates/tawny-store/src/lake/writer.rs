@@ -93,7 +93,10 @@ impl Writer {
     pub(super) fn run(mut self, mut commands_rx: mpsc::Receiver<Command>) {
         let mut held_back = None;
         loop {
-            self.hear_flusher();
+            if !self.hear_flusher() {
+                tracing::error!("the thread that writes segments has died");
+                break;
+            }
             self.flush_when_due();
             let Some(command) = held_back.take().or_else(|| commands_rx.blocking_recv()) else {
                 break;
@@ -206,11 +209,14 @@ impl Writer {
         Ok(())
     }
 
-    fn hear_flusher(&mut self) {
-        while let Ok(news) = self.news_rx.try_recv() {
-            match news {
-                FlushNews::Done { applied } => self.flushed(applied),
-                FlushNews::Failed(error) => self.answer_failed_flush(&error),
+    /// Takes in the news there are; false when none will ever come again.
+    fn hear_flusher(&mut self) -> bool {
+        loop {
+            match self.news_rx.try_recv() {
+                Ok(FlushNews::Done { applied }) => self.flushed(applied),
+                Ok(FlushNews::Failed(error)) => self.answer_failed_flush(&error),
+                Err(std_mpsc::TryRecvError::Empty) => return true,
+                Err(std_mpsc::TryRecvError::Disconnected) => return false,
             }
         }
     }
