@@ -1,7 +1,7 @@
 //! The whole engine on a disk that fills up at any step.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -126,7 +126,7 @@ impl Place {
         };
         let (clock, disk, runtime) = (Arc::clone(&self.clock), disk.clone(), Handle::current());
         let open = move || {
-            let mut place = Place::open(&config, runtime)?;
+            let mut place = super::super::Place::open(&config, runtime)?;
             place.storage = place.storage.with_faults(Arc::new(disk.clone()));
             let metrics = crate::metrics::Metrics::register(&mut Metrics::default());
             let open_wal =
