@@ -113,8 +113,8 @@ impl Lease {
                     Ok(Some(renewed)) => version = renewed,
                     Ok(None) => {
                         tracing::error!(
-                            "another server has taken over {}; this one stops writing to it",
-                            object.place
+                            table = object.place,
+                            "another server has taken over the table; this one stops writing to it"
                         );
                         return lost.store(true, Relaxed);
                     }
@@ -268,9 +268,10 @@ impl Object {
         length: Duration,
     ) -> Result<(), Error> {
         tracing::warn!(
-            "{} was last written by the server with the log in {}; waiting {length:?} to see whether it lives",
-            self.table,
-            holder.directory.display(),
+            table = self.table,
+            log = %holder.directory.display(),
+            wait = ?length,
+            "the table was last written by another server; waiting to see whether it lives"
         );
         for _ in 0..LOOKS {
             self.runtime.block_on(tokio::time::sleep(length / LOOKS));

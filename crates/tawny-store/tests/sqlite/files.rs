@@ -115,7 +115,8 @@ async fn place_that_cannot_be_written_is_named() {
     for path in ["/sys/tawny/logs.db", "/sys/logs.db"] {
         let error = open(SqliteConfig::new(path)).await.unwrap_err();
         assert!(matches!(error, Error::ReadOnly { .. }), "{error:?}");
-        assert_eq!(error.remedy(), Remedy::Reject);
+        // Lines that meet it are not to blame: a sender that gave them up would lose them.
+        assert_eq!(error.remedy(), Remedy::Retry);
     }
 }
 

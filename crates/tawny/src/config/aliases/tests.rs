@@ -93,6 +93,28 @@ fn each_alias_sets_its_key_kl_20_to_34() {
         ),
         ("KUBELOGS_HTTP_ENABLED", "0", "http.enabled", "false"),
         ("KUBELOGS_RETENTION_DAYS", "7", "store.retention_age", "7d"),
+        (
+            "AWS_ENDPOINT_URL_S3",
+            "http://minio:9000",
+            "s3.endpoint",
+            "http://minio:9000",
+        ),
+        (
+            "AWS_ENDPOINT_URL",
+            "http://minio:9000",
+            "s3.endpoint",
+            "http://minio:9000",
+        ),
+        ("AWS_REGION", "eu-west-1", "s3.region", "eu-west-1"),
+        ("AWS_DEFAULT_REGION", "eu-west-1", "s3.region", "eu-west-1"),
+        ("AWS_ACCESS_KEY_ID", "AKIA", "s3.access_key_id", "AKIA"),
+        (
+            "AWS_SECRET_ACCESS_KEY",
+            "hidden",
+            "s3.secret_access_key",
+            "***",
+        ),
+        ("AWS_SESSION_TOKEN", "hidden", "s3.session_token", "***"),
     ];
     for (name, value, key, expected) in table {
         let loaded = load_env(&[(name, value)]).unwrap_or_else(|error| panic!("{name}: {error}"));
