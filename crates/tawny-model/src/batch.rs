@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::{Output, Position, ResumeMark, Severity, Stream, Timestamp, WriterId};
+use crate::{
+    EntryId, LogEntry, Output, Position, ResumeMark, Severity, Stream, Timestamp, WriterId,
+};
 
 /// Entries of one stream that lie in `[start, end)`, in stream order.
 ///
@@ -253,6 +255,22 @@ impl<'a> EntryRef<'a> {
                     &entries.text[attribute.value_start as usize..][..attribute.value_len as usize];
                 (attribute.key, value)
             })
+    }
+
+    /// The row as an entry of its own.
+    pub fn to_entry(&self, id: EntryId, stream: Arc<Stream>) -> LogEntry {
+        LogEntry {
+            id,
+            timestamp: self.timestamp(),
+            severity: self.severity(),
+            output: self.output(),
+            message: self.message().to_owned(),
+            attributes: self
+                .attributes()
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .collect(),
+            stream,
+        }
     }
 
     /// The value of an attribute, the first where a key repeats.

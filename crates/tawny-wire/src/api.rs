@@ -261,13 +261,9 @@ mod time_text {
 
 /// A JSON object that keeps the order of its keys; of a repeated key the first counts.
 pub mod attribute_map {
-    use std::{borrow::Cow, fmt};
+    use std::borrow::Cow;
 
-    use serde::{
-        Deserializer, Serializer,
-        de::{MapAccess, Visitor},
-        ser::SerializeMap as _,
-    };
+    use serde::{Deserializer, Serializer, ser::SerializeMap as _};
 
     /// # Errors
     /// The serializer's own.
@@ -294,25 +290,7 @@ pub mod attribute_map {
     pub fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Cow<'static, [(String, String)]>, D::Error> {
-        struct Pairs;
-
-        impl<'de> Visitor<'de> for Pairs {
-            type Value = Vec<(String, String)>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of texts")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some(pair) = map.next_entry()? {
-                    pairs.push(pair);
-                }
-                Ok(pairs)
-            }
-        }
-
-        deserializer.deserialize_map(Pairs).map(Cow::Owned)
+        tawny_model::pairs::deserialize(deserializer).map(Cow::Owned)
     }
 }
 

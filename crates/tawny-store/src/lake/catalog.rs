@@ -23,13 +23,11 @@ use std::{
 
 use tawny_runtime::SharedClock;
 
-#[expect(unused_imports, reason = "the store is wired to it piece by piece")]
 pub(crate) use self::{
-    clean::Cleaned,
     path::{Day, SegmentPath},
-    schema::{attribute_column, attribute_key},
+    schema::attribute_column,
     state::{SegmentFile, State},
-    verify::{LogFiles, verify_log},
+    verify::verify_log,
 };
 use super::files::Storage;
 use crate::{Error, group::lock};

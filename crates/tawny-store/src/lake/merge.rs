@@ -6,7 +6,7 @@ use tawny_model::{EntryId, Output, Severity, Stream, Timestamp};
 
 use super::{
     query::Describe,
-    run::{AttributeColumns, BLOCK_ROWS, Block, Columns, Run, RunIndex},
+    run::{BLOCK_ROWS, Block, Columns, Run, RunIndex},
 };
 use crate::Error;
 
@@ -89,13 +89,7 @@ impl Cursor {
         let block_idx = self.row / BLOCK_ROWS;
         let is_here = |block: &Block| block.first_row / BLOCK_ROWS == block_idx;
         if !self.block.as_ref().is_some_and(is_here) {
-            let columns = Columns {
-                severity: true,
-                output: true,
-                message: true,
-                attributes: AttributeColumns::All,
-            };
-            self.block = Some(self.run.block(block_idx, &columns)?);
+            self.block = Some(self.run.block(block_idx, &Columns::ALL)?);
         }
         let block = self
             .block
@@ -106,19 +100,18 @@ impl Cursor {
 
     fn key(&mut self) -> Result<(i64, EntryId), Error> {
         let (block, idx) = self.block()?;
-        Ok((block.times[idx].as_micros(), block.ids[idx]))
+        Ok((block.times()[idx].as_micros(), block.ids()[idx]))
     }
 
     fn row(&mut self) -> Result<MergedRow<'_>, Error> {
-        const ASKED: &str = "the column was asked for";
         let (block, idx) = self.block()?;
         Ok(MergedRow {
-            timestamp: block.times[idx],
-            id: block.ids[idx],
-            severity: block.severities.as_ref().expect(ASKED)[idx],
-            output: block.outputs.as_ref().expect(ASKED)[idx],
-            message: block.messages.as_ref().expect(ASKED).value(idx),
-            attributes: block.attributes.as_ref().expect(ASKED).row(idx),
+            timestamp: block.times()[idx],
+            id: block.ids()[idx],
+            severity: block.severities()[idx],
+            output: block.outputs()[idx],
+            message: block.messages().value(idx),
+            attributes: block.attributes().row(idx),
         })
     }
 

@@ -8,12 +8,9 @@
 //! named by the number of its last record (`applied`), which each commit carries; at start the records after it are
 //! read again.
 
-#[allow(
-    dead_code,
-    reason = "what the commands over a stored table will ask of it"
-)]
 mod catalog;
 mod compact;
+mod described;
 mod files;
 mod flush;
 mod flusher;
@@ -29,10 +26,6 @@ mod read_at;
 mod recover;
 mod rows;
 mod run;
-#[allow(
-    dead_code,
-    reason = "tests ask its cache and its writer more than the engine does"
-)]
 mod segment;
 mod state;
 pub mod storage;

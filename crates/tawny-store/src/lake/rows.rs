@@ -69,18 +69,9 @@ impl HotRows {
                 .any(|(entry, _)| entry.timestamp() == timestamp && entry.message() == message)
     }
 
+    /// All new rows as entries of their stream.
     pub(crate) fn to_entries(&self) -> impl Iterator<Item = LogEntry> {
-        self.iter().map(|(entry, id)| LogEntry {
-            id,
-            timestamp: entry.timestamp(),
-            severity: entry.severity(),
-            output: entry.output(),
-            message: entry.message().to_owned(),
-            attributes: entry
-                .attributes()
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .collect(),
-            stream: Arc::clone(&self.stream),
-        })
+        self.iter()
+            .map(|(entry, id)| entry.to_entry(id, Arc::clone(&self.stream)))
     }
 }

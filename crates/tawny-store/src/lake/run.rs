@@ -10,7 +10,7 @@ use std::{
 use arrow_array::StringArray;
 use tawny_model::{EntryId, Output, Severity, Stream, StreamId, Timestamp};
 
-use super::probe::Probe;
+use super::{described::Described, probe::Probe};
 use crate::{Error, group::lock};
 
 /// Rows of one block: the unit that is filtered, decoded and cached. The last block of a run may be shorter.
@@ -59,22 +59,20 @@ pub(crate) struct RunIndex {
     streams: Vec<RunStream>,
     cells: Vec<Cell>,
     minutes: Vec<(i32, SeverityCounts)>,
-    described: Described,
+    described: LastDescribed,
 }
 
 /// The streams as last described, with the revision of what is known of streams. No part of the index's value.
 #[derive(Debug, Default)]
-struct Described(Mutex<Option<(u64, Streams)>>);
+struct LastDescribed(Mutex<Option<(u64, Arc<Described>)>>);
 
-type Streams = Arc<[Arc<Stream>]>;
-
-impl Clone for Described {
+impl Clone for LastDescribed {
     fn clone(&self) -> Self {
         Self::default()
     }
 }
 
-impl PartialEq for Described {
+impl PartialEq for LastDescribed {
     fn eq(&self, _: &Self) -> bool {
         true
     }
@@ -94,7 +92,7 @@ impl RunIndex {
             streams,
             cells,
             minutes: by_minute.into_iter().collect(),
-            described: Described::default(),
+            described: LastDescribed::default(),
         }
     }
 
@@ -103,13 +101,13 @@ impl RunIndex {
         &self,
         revision: u64,
         describe: impl Fn(&Arc<Stream>) -> Arc<Stream>,
-    ) -> Streams {
+    ) -> Arc<Described> {
         let mut known = lock(&self.described.0);
         match &*known {
             Some((of, streams)) if *of == revision => Arc::clone(streams),
             _ => {
                 let streams = self.streams.iter().map(|stream| describe(&stream.stream));
-                let streams: Streams = streams.collect();
+                let streams: Arc<Described> = Arc::new(streams.collect());
                 *known = Some((revision, Arc::clone(&streams)));
                 streams
             }
@@ -179,9 +177,12 @@ impl Cell {
     }
 }
 
-/// Columns of a block to decode. Times and ids are always there.
+/// Columns of a block to decode.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Columns {
+    pub(crate) time: bool,
+    /// Ids are made of times, which come with them.
+    pub(crate) id: bool,
     pub(crate) severity: bool,
     pub(crate) output: bool,
     pub(crate) message: bool,
@@ -197,17 +198,86 @@ pub(crate) enum AttributeColumns {
     All,
 }
 
+impl Columns {
+    /// What tells when rows were and in which order they come.
+    pub(crate) const ORDER: Self = Self {
+        time: true,
+        id: true,
+        severity: false,
+        output: false,
+        message: false,
+        attributes: AttributeColumns::None,
+    };
+
+    /// Times alone.
+    pub(crate) const TIME: Self = Self {
+        id: false,
+        ..Self::ORDER
+    };
+
+    pub(crate) const ALL: Self = Self {
+        time: true,
+        id: true,
+        severity: true,
+        output: true,
+        message: true,
+        attributes: AttributeColumns::All,
+    };
+}
+
 /// Decoded rows. Columns that were not asked for may be absent.
 #[derive(Debug, Clone)]
 pub(crate) struct Block {
     /// Row number in the run of the block's first row.
     pub(crate) first_row: u32,
-    pub(crate) times: Arc<[Timestamp]>,
-    pub(crate) ids: Arc<[EntryId]>,
+    pub(crate) n_rows: u32,
+    pub(crate) times: Option<Arc<[Timestamp]>>,
+    pub(crate) ids: Option<Arc<[EntryId]>>,
     pub(crate) severities: Option<Arc<[Severity]>>,
     pub(crate) outputs: Option<Arc<[Output]>>,
     pub(crate) messages: Option<StringArray>,
     pub(crate) attributes: Option<Arc<dyn Attributes>>,
+}
+
+/// Why a column is there.
+const ASKED: &str = "the column was asked for";
+
+impl Block {
+    /// # Panics
+    /// When they were not asked for.
+    pub(crate) fn times(&self) -> &[Timestamp] {
+        self.times.as_deref().expect(ASKED)
+    }
+
+    /// # Panics
+    /// When they were not asked for.
+    pub(crate) fn ids(&self) -> &[EntryId] {
+        self.ids.as_deref().expect(ASKED)
+    }
+
+    /// # Panics
+    /// When they were not asked for.
+    pub(crate) fn severities(&self) -> &[Severity] {
+        self.severities.as_deref().expect(ASKED)
+    }
+
+    /// # Panics
+    /// When they were not asked for.
+    pub(crate) fn outputs(&self) -> &[Output] {
+        self.outputs.as_deref().expect(ASKED)
+    }
+
+    /// # Panics
+    /// When they were not asked for.
+    pub(crate) fn messages(&self) -> &StringArray {
+        self.messages.as_ref().expect(ASKED)
+    }
+
+    /// # Panics
+    /// When they were not asked for.
+    pub(crate) fn attributes(&self) -> &dyn Attributes {
+        self.attributes.as_deref().expect(ASKED)
+    }
 }
 
 /// Attributes of a block's rows.

@@ -7,6 +7,7 @@ use tawny_model::{Stream, StreamId, Timestamp};
 
 use super::{
     catalog::SegmentPath,
+    described::Described,
     query::{Describe, Snapshot},
     rows::HotRows,
     run::{Run, RunIndex},
@@ -50,7 +51,7 @@ impl Describe for Descriptions {
         Arc::clone(self.streams.get(&stream.id).unwrap_or(stream))
     }
 
-    fn describe_all(&self, index: &RunIndex) -> Arc<[Arc<Stream>]> {
+    fn describe_all(&self, index: &RunIndex) -> Arc<Described> {
         index.described(self.revision, |stream| self.describe(stream))
     }
 }

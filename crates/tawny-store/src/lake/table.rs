@@ -219,7 +219,11 @@ impl Table {
         })?;
         let now = match outcome {
             Outcome::Committed(now) => now,
-            Outcome::Stale { state, .. } => {
+            Outcome::Stale { state, gone } => {
+                tracing::debug!(
+                    ?gone,
+                    "segments went while they were replaced, the new ones are dropped"
+                );
                 for drafted in &added {
                     self.catalog.discard(&drafted.file.path)?;
                 }

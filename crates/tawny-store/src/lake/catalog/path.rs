@@ -15,11 +15,6 @@ impl Day {
         Self(time.as_secs().div_euclid(SECS_PER_DAY))
     }
 
-    /// The first nanosecond, or the first that can be told.
-    pub(crate) fn start(self) -> Timestamp {
-        Timestamp::from_secs(self.0 * SECS_PER_DAY)
-    }
-
     fn parse(text: &str) -> Option<Self> {
         // Noon, as the first and the last day of what a timestamp can tell are not whole.
         let noon = Timestamp::parse_rfc3339(format!("{text}T12:00:00Z").as_bytes())?;

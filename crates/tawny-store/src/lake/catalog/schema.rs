@@ -54,7 +54,7 @@ pub(crate) fn attribute_column(key: &str) -> Option<String> {
 }
 
 /// The attribute whose column this is.
-pub(crate) fn attribute_key(column: &str) -> Option<&str> {
+pub(super) fn attribute_key(column: &str) -> Option<&str> {
     column.strip_prefix(ATTRIBUTE_PREFIX)
 }
 

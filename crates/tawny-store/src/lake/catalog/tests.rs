@@ -602,7 +602,7 @@ fn attributes_whose_columns_readers_would_mix_up_get_none() {
         assert!(!catalog.state().may_add_attribute(key), "{key}");
         assert_eq!(add(key).unwrap_err().remedy(), Remedy::Reject, "{key}");
     }
-    assert_eq!(attribute_key("attr_userId"), Some("userId"));
+    assert_eq!(schema::attribute_key("attr_userId"), Some("userId"));
 }
 
 #[test]

@@ -22,8 +22,9 @@ use tawny_query::{Expr, Field, Record, strip_ansi};
 use super::{
     Budget, Snapshot,
     eval::matching_rows,
+    hot::HotClasses,
     pieces::{BlockTask, Piece, RunPlan, rows_of_minute},
-    residual::{Class, Outcome, Residuals},
+    residual::{Class, Residuals},
     span::Span,
 };
 use crate::{
@@ -38,9 +39,6 @@ use crate::{
 };
 
 const ESC: u8 = 0x1b;
-
-/// Why a column of a block is there.
-const ASKED: &str = "the block was opened with the columns of the scan";
 
 /// What is to be read, and how far that has come. Threads share it.
 #[derive(Debug)]
@@ -113,27 +111,26 @@ impl BatchScan {
     }
 
     fn plan_hot(&mut self, residuals: &Residuals<'_>, span: Span) {
+        let mut classes = HotClasses::new(&self.snapshot, residuals, span);
+        let mut hot = Vec::new();
         let mut first = 0;
         let mut n_rows = 0;
         for batch in self.snapshot.hot.iter().rev() {
-            if batch.ids.is_empty() || batch.last < span.first || span.last < batch.first {
+            let Some(class) = classes.of(batch) else {
                 continue;
-            }
-            let stream = self.snapshot.streams.describe(&batch.stream);
-            let class = residuals.class_of(&stream);
-            if class.is_never() {
-                continue;
-            }
+            };
             if n_rows + batch.ids.len() > BATCH_ROWS && n_rows > 0 {
-                self.tasks.push(Task::Hot(first..self.hot.len()));
-                (first, n_rows) = (self.hot.len(), 0);
+                self.tasks.push(Task::Hot(first..hot.len()));
+                (first, n_rows) = (hot.len(), 0);
             }
             n_rows += batch.ids.len();
-            self.hot.push((Arc::clone(batch), stream, class));
+            let stream = self.snapshot.streams.describe(&batch.stream);
+            hot.push((Arc::clone(batch), stream, class));
         }
         if n_rows > 0 {
-            self.tasks.push(Task::Hot(first..self.hot.len()));
+            self.tasks.push(Task::Hot(first..hot.len()));
         }
+        self.hot = hot;
     }
 
     /// The next rows that nobody has read yet, `None` when all are; in batches of at most [`BATCH_ROWS`].
@@ -180,13 +177,7 @@ impl BatchScan {
         let mut rows = RowBuilder::new(&self.columns);
         for (batch, stream, class) in &self.hot[batches] {
             for (entry, id) in batch.iter() {
-                let is_match = span.contains(entry.timestamp())
-                    && match class.outcome(entry.severity()) {
-                        Outcome::Never => false,
-                        Outcome::Always => true,
-                        Outcome::Rest(rest) => rest.expr.matches(&(entry, &**stream)),
-                    };
-                if is_match {
+                if span.contains(entry.timestamp()) && class.matches(entry, stream) {
                     rows.push(&HotRow { entry, id, stream });
                     if rows.n_rows() == BATCH_ROWS {
                         let full = std::mem::replace(&mut rows, RowBuilder::new(&self.columns));
@@ -217,15 +208,16 @@ impl BatchScan {
         let in_time = |block: &Block, piece: &Piece| -> Vec<u32> {
             let rows = piece.rows.start - block.first_row..piece.rows.end - block.first_row;
             if is_cut {
-                rows.filter(|row| span.contains(block.times[*row as usize]))
+                rows.filter(|row| span.contains(block.times()[*row as usize]))
                     .collect()
             } else {
                 rows.collect()
             }
         };
+        columns.time |= is_cut;
         if is_cut && (columns.message || columns.attributes != AttributeColumns::None) {
             // Times decide whether text is worth decoding.
-            let light = plan.run.block(task.block_idx, &Columns::default())?;
+            let light = plan.run.block(task.block_idx, &Columns::TIME)?;
             if task
                 .pieces
                 .iter()
@@ -305,7 +297,9 @@ fn needs(columns: &[Column]) -> Columns {
             Column::Attributes => needs.attributes = AttributeColumns::All,
             Column::Field(field) => needs.include(&of_field(field)),
             Column::Matches(expr) => needs.include(&of_expr(expr)),
-            Column::Timestamp | Column::Id | Column::Labels => {}
+            Column::Timestamp => needs.time = true,
+            Column::Id => needs.id = true,
+            Column::Labels => {}
         }
     }
     needs
@@ -357,7 +351,7 @@ struct Rows<'b> {
 
 impl<'b> Rows<'b> {
     fn of(chosen: Chosen<'b>) -> Self {
-        let is_all = chosen.rows.len() == chosen.block.times.len();
+        let is_all = chosen.rows.len() == chosen.block.n_rows as usize;
         Self {
             block: chosen.block,
             rows: (!is_all).then(|| UInt32Array::from(chosen.rows.clone())),
@@ -370,14 +364,18 @@ impl<'b> Rows<'b> {
     fn column(&self, column: &Column) -> ArrayRef {
         match column {
             Column::Timestamp => {
-                let times = self.each(|row| self.block.times[row].as_nanos());
+                let times = self.block.times();
+                let times = self.each(|row| times[row].as_nanos());
                 let times = TimestampNanosecondArray::from(times);
                 let DataType::Timestamp(_, zone) = column.data_type() else {
                     unreachable!("a timestamp is of that type")
                 };
                 Arc::new(times.with_timezone_opt(zone))
             }
-            Column::Id => Arc::new(Int64Array::from(self.each(|row| self.block.ids[row].0))),
+            Column::Id => {
+                let ids = self.block.ids();
+                Arc::new(Int64Array::from(self.each(|row| ids[row].0)))
+            }
             Column::SeverityNumber => {
                 let severities = self.severities();
                 let numbers = self.each(|row| i64::from(severities[row].number()));
@@ -393,7 +391,7 @@ impl<'b> Rows<'b> {
                 gather(&labels.finish(), &self.piece_of)
             }
             Column::Attributes => {
-                let attributes = self.block.attributes.as_deref().expect(ASKED);
+                let attributes = self.block.attributes();
                 let mut built = maps();
                 for row in &self.places {
                     put_map(&mut built, attributes.row(*row as usize).into_iter());
@@ -423,7 +421,7 @@ impl<'b> Rows<'b> {
     }
 
     fn severities(&self) -> &[Severity] {
-        self.block.severities.as_deref().expect(ASKED)
+        self.block.severities()
     }
 
     fn chosen(&self, array: ArrayRef) -> ArrayRef {
@@ -441,7 +439,7 @@ impl<'b> Rows<'b> {
     }
 
     fn messages(&self) -> ArrayRef {
-        let messages = self.block.messages.as_ref().expect(ASKED);
+        let messages = self.block.messages();
         if memchr(ESC, messages.value_data()).is_none() {
             // Views lie in the block's own memory.
             return self.chosen(Arc::new(StringViewArray::from(messages)));
@@ -463,12 +461,12 @@ impl<'b> Rows<'b> {
             }
             Field::Output => {
                 let names = [Output::Stdout, Output::Stderr].map(Output::name);
-                let outputs = self.block.outputs.as_deref().expect(ASKED);
+                let outputs = self.block.outputs();
                 let numbers = self.each(|row| u32::from(outputs[row] == Output::Stderr));
                 gather(&StringViewArray::from(names.to_vec()), &numbers.into())
             }
             Field::Attribute(key) => {
-                let attributes = self.block.attributes.as_deref().expect(ASKED);
+                let attributes = self.block.attributes();
                 match attributes.column(key) {
                     Some(column) => self.chosen(Arc::new(StringViewArray::from(column))),
                     None => {
@@ -502,20 +500,19 @@ struct BlockRow<'b> {
 
 impl Record for BlockRow<'_> {
     fn message(&self) -> &str {
-        let messages = self.block.messages.as_ref();
-        messages.expect(ASKED).value(self.row)
+        self.block.messages().value(self.row)
     }
 
     fn timestamp(&self) -> Timestamp {
-        self.block.times[self.row]
+        self.block.times()[self.row]
     }
 
     fn severity(&self) -> Severity {
-        self.block.severities.as_deref().expect(ASKED)[self.row]
+        self.block.severities()[self.row]
     }
 
     fn output(&self) -> Output {
-        self.block.outputs.as_deref().expect(ASKED)[self.row]
+        self.block.outputs()[self.row]
     }
 
     fn stream(&self) -> &Stream {
@@ -523,7 +520,6 @@ impl Record for BlockRow<'_> {
     }
 
     fn attribute(&self, key: &str) -> Option<&str> {
-        let attributes = self.block.attributes.as_deref();
-        attributes.expect(ASKED).get(self.row, key)
+        self.block.attributes().get(self.row, key)
     }
 }

@@ -108,25 +108,22 @@ impl Test {
                 without(&rows, &found)
             }
             Self::Message(scan) => {
-                let messages = block.messages.as_ref().expect(ASKED);
+                let messages = block.messages();
                 scan.matching_rows(messages, rows)
             }
             Self::Output(test) => {
-                let outputs = block.outputs.as_deref().expect(ASKED);
+                let outputs = block.outputs();
                 rows.retain(|row| test.matches(Some(outputs[*row as usize].name())));
                 rows
             }
             Self::Attribute { key, test, .. } => {
-                let attributes = block.attributes.as_deref().expect(ASKED);
+                let attributes = block.attributes();
                 rows.retain(|row| test.matches(attributes.get(*row as usize, key)));
                 rows
             }
         }
     }
 }
-
-/// Why a column is there.
-const ASKED: &str = "the block was opened with the columns of its class";
 
 /// The rows, of those given, that match. Rows are counted within the block, ascending; so is the answer.
 ///
@@ -136,7 +133,7 @@ pub(super) fn matching_rows(class: &Class, block: &Block, rows: Vec<u32>) -> Vec
         Some(outcome) => of_outcome(outcome, block, rows),
         None => {
             let mut by_severity: [Vec<u32>; Severity::ALL.len()] = Default::default();
-            let severities = block.severities.as_deref().expect(ASKED);
+            let severities = block.severities();
             for row in rows {
                 by_severity[usize::from(severities[row as usize].number())].push(row);
             }

@@ -9,11 +9,14 @@ use tawny_query::Field;
 use super::{
     Budget, Snapshot,
     budget::Gathered,
-    tally::{Needs, Row, Sink, tally},
+    tally::{Needs, Of, Row, Sink, tally},
 };
 use crate::{
     Error, Facet, FacetsRequest,
-    lake::run::{AttributeColumns, Columns, SeverityCounts},
+    lake::{
+        described::FieldValues,
+        run::{AttributeColumns, Columns, SeverityCounts},
+    },
     scan::value_of_stream,
 };
 
@@ -28,29 +31,18 @@ pub(crate) fn facets(
     let gathered = Gathered::default();
     let new = || Values {
         fields: &request.fields,
+        snapshot,
         budget,
         gathered: &gathered,
-        streams: FxHashMap::default(),
+        severities: SeverityCounts::default(),
+        hot: FxHashMap::default(),
+        of_runs: FxHashMap::default(),
         of_rows: vec![FxHashMap::default(); request.fields.len()],
     };
     let parts = tally(snapshot, &request.filter, budget, &needs(request), new)?;
     let mut counts = vec![FxHashMap::<String, u64>::default(); request.fields.len()];
     for part in parts {
-        for (_, (stream, by_severity)) in part.streams {
-            let stream = snapshot.streams.describe(&stream);
-            for (field, counts) in request.fields.iter().zip(&mut counts) {
-                add_stream(field, &stream, &by_severity, counts, &gathered, budget)?;
-            }
-        }
-        for (counts, more) in counts.iter_mut().zip(part.of_rows) {
-            if counts.is_empty() {
-                *counts = more;
-            } else {
-                for (value, n) in more {
-                    *counts.entry(value).or_default() += n;
-                }
-            }
-        }
+        part.add_to(&mut counts)?;
     }
     let facets = request.fields.iter().zip(counts).map(|(field, counts)| {
         let values = counts.into_iter().filter(|(_, n)| *n > 0);
@@ -87,35 +79,103 @@ fn needs(request: &FacetsRequest) -> Needs {
 
 struct Values<'q> {
     fields: &'q [Field],
+    snapshot: &'q Snapshot,
     budget: &'q Budget<'q>,
     gathered: &'q Gathered,
-    /// By the address of what a run or batch says of the stream; it is asked what is known of it at the end.
-    streams: FxHashMap<usize, (Arc<Stream>, SeverityCounts)>,
+    severities: SeverityCounts,
+    /// Rows by the address of what a batch says of their stream; it is asked what is known of it at the end.
+    hot: FxHashMap<usize, (Arc<Stream>, u64)>,
+    /// By number of run; streams are few values, and a thread looks at few runs.
+    of_runs: FxHashMap<u32, Vec<OfRun>>,
     /// By field; only those that rows must be asked for.
     of_rows: Vec<FxHashMap<String, u64>>,
 }
 
-impl Sink for Values<'_> {
-    fn add(
-        &mut self,
-        _time: Timestamp,
-        stream: Option<&Arc<Stream>>,
-        counts: &SeverityCounts,
-    ) -> Result<(), Error> {
-        let Some(stream) = stream else {
-            // Streams make no difference: severity is all there is to count.
-            for (field, values) in self.fields.iter().zip(&mut self.of_rows) {
-                if *field == Field::Severity {
-                    add_severities(counts, values);
+/// Rows of a run by the value of a field of their stream.
+struct OfRun {
+    field_idx: usize,
+    values: Arc<FieldValues>,
+    counts: Vec<u64>,
+}
+
+impl Values<'_> {
+    fn of_run(&self, run: u32) -> Result<Vec<OfRun>, Error> {
+        let index = self.snapshot.runs[run as usize].index()?;
+        let described = self.snapshot.streams.describe_all(&index);
+        let fields = self.fields.iter().enumerate();
+        let of_streams = fields.filter(|(_, field)| field.is_of_stream());
+        Ok(of_streams
+            .map(|(field_idx, field)| {
+                let values = described.values(field);
+                OfRun {
+                    field_idx,
+                    counts: vec![0; values.values.len()],
+                    values,
+                }
+            })
+            .collect())
+    }
+
+    /// Adds what was counted to the values of each field.
+    fn add_to(self, counts: &mut [FxHashMap<String, u64>]) -> Result<(), Error> {
+        let mut add = |field_idx: usize, value: &str, n: u64| {
+            let values = &mut counts[field_idx];
+            add_value(value, n, values, self.gathered, self.budget)
+        };
+        for of_run in self.of_runs.into_values().flatten() {
+            let found = of_run.values.values.iter().zip(of_run.counts);
+            for (value, n) in found.filter(|(_, n)| *n > 0) {
+                add(of_run.field_idx, value, n)?;
+            }
+        }
+        for (stream, n) in self.hot.into_values() {
+            let stream = self.snapshot.streams.describe(&stream);
+            for (field_idx, field) in self.fields.iter().enumerate() {
+                if let Some(value) = value_of_stream(field, &stream) {
+                    add(field_idx, &value, n)?;
                 }
             }
-            return Ok(());
-        };
-        let address = Arc::as_ptr(stream).addr();
-        let known = self.streams.entry(address);
-        let (_, sums) = known.or_insert_with(|| (Arc::clone(stream), SeverityCounts::default()));
-        for (sum, n) in sums.iter_mut().zip(counts) {
+        }
+        for (field_idx, (field, of_rows)) in self.fields.iter().zip(self.of_rows).enumerate() {
+            if *field == Field::Severity {
+                for (severity, n) in Severity::ALL.into_iter().zip(self.severities) {
+                    if n > 0 {
+                        add(field_idx, severity.name(), n)?;
+                    }
+                }
+            }
+            for (value, n) in of_rows {
+                add(field_idx, &value, n)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Sink for Values<'_> {
+    fn add(&mut self, _time: Timestamp, of: Of<'_>, counts: &SeverityCounts) -> Result<(), Error> {
+        for (sum, n) in self.severities.iter_mut().zip(counts) {
             *sum += n;
+        }
+        let n: u64 = counts.iter().sum();
+        match of {
+            Of::All => {}
+            Of::Hot(stream) => {
+                let address = Arc::as_ptr(stream).addr();
+                let known = self.hot.entry(address);
+                known.or_insert_with(|| (Arc::clone(stream), 0)).1 += n;
+            }
+            Of::Run { run, stream } => {
+                if !self.of_runs.contains_key(&run) {
+                    let of_run = self.of_run(run)?;
+                    self.of_runs.insert(run, of_run);
+                }
+                for of_field in self.of_runs.get_mut(&run).into_iter().flatten() {
+                    if let Some(value) = of_field.values.of_stream(stream) {
+                        of_field.counts[value] += n;
+                    }
+                }
+            }
         }
         Ok(())
     }
@@ -149,30 +209,4 @@ fn add_value(
         values.insert(value.to_owned(), n);
     }
     Ok(())
-}
-
-fn add_severities(counts: &SeverityCounts, values: &mut FxHashMap<String, u64>) {
-    for (severity, n) in Severity::ALL.into_iter().zip(counts) {
-        if *n > 0 {
-            *values.entry(severity.name().to_owned()).or_default() += n;
-        }
-    }
-}
-
-fn add_stream(
-    field: &Field,
-    stream: &Stream,
-    counts: &SeverityCounts,
-    values: &mut FxHashMap<String, u64>,
-    gathered: &Gathered,
-    budget: &Budget<'_>,
-) -> Result<(), Error> {
-    if *field == Field::Severity {
-        add_severities(counts, values);
-        return Ok(());
-    }
-    match value_of_stream(field, stream) {
-        Some(value) => add_value(&value, counts.iter().sum(), values, gathered, budget),
-        None => Ok(()),
-    }
 }

@@ -8,6 +8,7 @@ use tawny_model::Stream;
 use super::{
     Snapshot,
     residual::{Class, Residuals},
+    span::Span,
 };
 use crate::lake::rows::HotRows;
 
@@ -18,6 +19,7 @@ pub(super) const BATCHES_PER_THREAD: usize = 256;
 pub(super) struct HotClasses<'s> {
     snapshot: &'s Snapshot,
     residuals: &'s Residuals<'s>,
+    span: Span,
     /// By the place of the stream's description in memory, which the snapshot keeps there.
     known: FxHashMap<usize, Arc<Class>>,
     /// The class of all, where streams make no difference.
@@ -25,17 +27,21 @@ pub(super) struct HotClasses<'s> {
 }
 
 impl<'s> HotClasses<'s> {
-    pub(super) fn new(snapshot: &'s Snapshot, residuals: &'s Residuals<'s>) -> Self {
+    pub(super) fn new(snapshot: &'s Snapshot, residuals: &'s Residuals<'s>, span: Span) -> Self {
         Self {
             snapshot,
             residuals,
+            span,
             known: FxHashMap::default(),
             common: (!residuals.asks_about_streams()).then(|| residuals.class(&[])),
         }
     }
 
-    /// The class of a batch's rows; `None` when none of them can match.
+    /// The class of a batch's rows; `None` when none of them can match, for their times, their stream or their text.
     pub(super) fn of(&mut self, batch: &HotRows) -> Option<Arc<Class>> {
+        if batch.ids.is_empty() || batch.last < self.span.first || self.span.last < batch.first {
+            return None;
+        }
         let class = match &self.common {
             Some(common) => common,
             None => {

@@ -5,7 +5,7 @@ use tawny_query::Query;
 
 use super::{
     Budget, Snapshot,
-    page::{hot_entry, stored_entry, whole_rows},
+    page::{hot_entry, stored_entry},
     pieces::{BlockTask, Piece, RunPlan},
     residual::Residuals,
     span::{Span, minute_of},
@@ -24,7 +24,7 @@ pub(crate) fn get(
     for (batch_idx, batch) in (0u32..).zip(&snapshot.hot) {
         if let Some(row) = batch.ids.iter().position(|known| *known == id) {
             let row = u32::try_from(row).expect("batches hold u32 rows");
-            return Ok(Some(hot_entry(snapshot, batch_idx, row, id)));
+            return Ok(Some(hot_entry(snapshot, batch_idx, row)));
         }
     }
     let Some(span) = Span::of_ids(id, id) else {
@@ -80,11 +80,11 @@ fn find(
     task: &BlockTask,
     id: EntryId,
 ) -> Result<Option<LogEntry>, Error> {
-    let block = plan.run.block(task.block_idx, &Columns::default())?;
+    let block = plan.run.block(task.block_idx, &Columns::ORDER)?;
     for piece in &task.pieces {
         for row in piece.rows.clone() {
-            if block.ids[(row - block.first_row) as usize] == id {
-                let block = plan.run.block(task.block_idx, &whole_rows())?;
+            if block.ids()[(row - block.first_row) as usize] == id {
+                let block = plan.run.block(task.block_idx, &Columns::ALL)?;
                 let stream = &plan.index.streams()[piece.stream as usize].stream;
                 let stream = snapshot.streams.describe(stream);
                 return Ok(Some(stored_entry(&block, row - block.first_row, &stream)));
@@ -102,11 +102,8 @@ pub(crate) fn contains(
     message: &str,
 ) -> Result<bool, Error> {
     for batch in &snapshot.hot {
-        if batch.first <= timestamp && timestamp <= batch.last && batch.stream.id == *stream {
-            let mut entries = batch.new.clone().filter_map(|idx| batch.entries.get(idx));
-            if entries.any(|e| e.timestamp() == timestamp && e.message() == message) {
-                return Ok(true);
-            }
+        if batch.stream.id == *stream && batch.holds(timestamp, message) {
+            return Ok(true);
         }
     }
     let at = Span {
@@ -115,7 +112,7 @@ pub(crate) fn contains(
     };
     for run in &snapshot.runs {
         let is_found = visit(&**run, stream, at, |block_idx, rows, block| {
-            let is_then = |row: &u32| block.times[*row as usize] == timestamp;
+            let is_then = |row: &u32| block.times()[*row as usize] == timestamp;
             let rows: Vec<u32> = rows.filter(is_then).collect();
             if rows.is_empty() {
                 return Ok(false);
@@ -125,7 +122,7 @@ pub(crate) fn contains(
                 ..Columns::default()
             };
             let block = run.block(block_idx, &columns)?;
-            let messages = block.messages.as_ref().expect("messages were asked for");
+            let messages = block.messages();
             Ok(rows
                 .into_iter()
                 .any(|row| messages.value(row as usize) == message))
@@ -152,8 +149,8 @@ pub(crate) fn ids_at(
     for run in &snapshot.runs {
         visit(&**run, stream, at, |_, rows, block| {
             for row in rows {
-                if block.times[row as usize].as_micros() == timestamp.as_micros() {
-                    ids.push(block.ids[row as usize]);
+                if block.times()[row as usize].as_micros() == timestamp.as_micros() {
+                    ids.push(block.ids()[row as usize]);
                 }
             }
             Ok(false)
@@ -188,7 +185,7 @@ fn visit(
         }
         let (start, end) = (cell.first_row, cell.first_row + cell.n_rows());
         for block_idx in start / block_rows..=(end - 1) / block_rows {
-            let block = run.block(block_idx, &Columns::default())?;
+            let block = run.block(block_idx, &Columns::ORDER)?;
             let from = start.max(block.first_row) - block.first_row;
             let to = end.min(block.first_row.saturating_add(block_rows)) - block.first_row;
             if look(block_idx, from..to, &block)? {

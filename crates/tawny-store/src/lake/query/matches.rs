@@ -5,12 +5,13 @@ use tawny_model::LogEntry;
 use super::{
     Snapshot,
     eval::matching_rows,
-    page::{hot_entry, stored_entry, whole_rows},
+    hot::HotClasses,
+    page::{hot_entry, stored_entry},
     pieces::{BlockTask, Piece, RunPlan},
-    residual::{Outcome, Residuals},
+    residual::Residuals,
     span::Span,
 };
-use crate::{Error, Filter};
+use crate::{Error, Filter, lake::run::Columns};
 
 /// Walks through the matches of a snapshot.
 #[derive(Debug)]
@@ -38,18 +39,14 @@ impl<'s> Matches<'s> {
         let Some(span) = self.span else {
             return Ok(());
         };
+        let mut classes = HotClasses::new(self.snapshot, &self.residuals, span);
         for (batch_idx, batch) in (0u32..).zip(&self.snapshot.hot) {
-            let stream = self.snapshot.streams.describe(&batch.stream);
-            let class = self.residuals.class_of(&stream);
-            for (row, (entry, id)) in (0u32..).zip(batch.iter()) {
-                let is_match = span.contains(entry.timestamp())
-                    && match class.outcome(entry.severity()) {
-                        Outcome::Never => false,
-                        Outcome::Always => true,
-                        Outcome::Rest(rest) => rest.expr.matches(&(entry, &*stream)),
-                    };
-                if is_match {
-                    take(hot_entry(self.snapshot, batch_idx, row, id))?;
+            let Some(class) = classes.of(batch) else {
+                continue;
+            };
+            for (row, entry) in (0u32..).zip(batch.iter().map(|(entry, _)| entry)) {
+                if span.contains(entry.timestamp()) && class.matches(entry, &batch.stream) {
+                    take(hot_entry(self.snapshot, batch_idx, row))?;
                 }
             }
         }
@@ -91,11 +88,11 @@ impl<'s> Matches<'s> {
     }
 
     fn block(&self, plan: &RunPlan, task: &BlockTask, span: Span) -> Result<Vec<LogEntry>, Error> {
-        let block = plan.run.block(task.block_idx, &whole_rows())?;
+        let block = plan.run.block(task.block_idx, &Columns::ALL)?;
         let mut found = Vec::new();
         for piece in &task.pieces {
             let rows = (piece.rows.start - block.first_row)..(piece.rows.end - block.first_row);
-            let in_time = rows.filter(|row| span.contains(block.times[*row as usize]));
+            let in_time = rows.filter(|row| span.contains(block.times()[*row as usize]));
             let stream = &plan.index.streams()[piece.stream as usize].stream;
             let stream = self.snapshot.streams.describe(stream);
             for row in matching_rows(plan.class(piece.class), &block, in_time.collect()) {

@@ -29,15 +29,15 @@ use std::sync::Arc;
 use tawny_model::Stream;
 
 use super::{
+    described::Described,
     rows::HotRows,
     run::{Run, RunIndex},
 };
 
-#[allow(unused_imports, reason = "only tests ask so far")]
 pub(crate) use self::{
     batches::BatchScan,
     budget::Budget,
-    explain::{Explained, Spared, explain},
+    explain::{Explained, explain},
     facets::facets,
     lookup::{contains, get, ids_at},
     matches::Matches,
@@ -59,10 +59,9 @@ pub(crate) trait Describe: std::fmt::Debug + Send + Sync {
     fn describe(&self, stream: &Arc<Stream>) -> Arc<Stream>;
 
     /// The same for every stream of a run, in their order.
-    fn describe_all(&self, index: &RunIndex) -> Arc<[Arc<Stream>]> {
+    fn describe_all(&self, index: &RunIndex) -> Arc<Described> {
         let streams = index.streams().iter();
-        streams
-            .map(|stream| self.describe(&stream.stream))
-            .collect()
+        let described = streams.map(|stream| self.describe(&stream.stream));
+        Arc::new(described.collect())
     }
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Error, Order, SearchPage, SearchRequest,
-    lake::run::{AttributeColumns, Block, Columns},
+    lake::run::{Block, Columns},
     limits::MAX_MESSAGE_BYTES,
 };
 
@@ -47,7 +47,7 @@ pub(super) fn read(
     };
     let mut n_bytes = 0;
     for idx in 0..found.len() {
-        let entry = reader.entry(request.order, &found, idx)?;
+        let entry = reader.entry(&found, idx)?;
         let attributes = entry.attributes.iter();
         n_bytes += entry.message.len() + attributes.map(|(k, v)| k.len() + v.len()).sum::<usize>();
         if n_bytes > PAGE_BYTES {
@@ -106,14 +106,10 @@ struct Reader<'s> {
 }
 
 impl Reader<'_> {
-    fn entry(&mut self, order: Order, found: &[Found], idx: usize) -> Result<LogEntry, Error> {
+    fn entry(&mut self, found: &[Found], idx: usize) -> Result<LogEntry, Error> {
         let row = found[idx];
-        let id = match order {
-            Order::NewestFirst => EntryId(row.rank),
-            Order::OldestFirst => EntryId(!row.rank),
-        };
         match row.place {
-            Place::Hot { batch, row } => Ok(hot_entry(self.snapshot, batch, row, id)),
+            Place::Hot { batch, row } => Ok(hot_entry(self.snapshot, batch, row)),
             Place::Run { run, row, stream } => {
                 let key = self.block_of(run, row);
                 if !self.blocks.contains_key(&key) {
@@ -154,7 +150,7 @@ impl Reader<'_> {
             let (run, block_idx) = keys[idx];
             opened.push((
                 keys[idx],
-                runs[run as usize].block(block_idx, &whole_rows())?,
+                runs[run as usize].block(block_idx, &Columns::ALL)?,
             ));
             Ok(())
         })?;
@@ -163,53 +159,32 @@ impl Reader<'_> {
     }
 }
 
-/// All columns.
-pub(super) fn whole_rows() -> Columns {
-    Columns {
-        severity: true,
-        output: true,
-        message: true,
-        attributes: AttributeColumns::All,
-    }
-}
-
 /// A new row in memory, as an entry.
-pub(super) fn hot_entry(snapshot: &Snapshot, batch: u32, row: u32, id: EntryId) -> LogEntry {
+pub(super) fn hot_entry(snapshot: &Snapshot, batch: u32, row: u32) -> LogEntry {
     let batch = &snapshot.hot[batch as usize];
     let entry = batch.entries.get(batch.new.start + row as usize);
     let entry = entry.expect("the row was found there");
-    LogEntry {
-        id,
-        timestamp: entry.timestamp(),
-        severity: entry.severity(),
-        output: entry.output(),
-        message: entry.message().to_owned(),
-        attributes: entry
-            .attributes()
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .collect(),
-        stream: snapshot.streams.describe(&batch.stream),
-    }
+    entry.to_entry(
+        batch.ids[row as usize],
+        snapshot.streams.describe(&batch.stream),
+    )
 }
 
-/// A row of a block with [`whole_rows`], as an entry.
+/// A row of a block with all its columns, as an entry.
 pub(super) fn stored_entry(block: &Block, row: u32, stream: &Arc<Stream>) -> LogEntry {
     let row = row as usize;
-    let asked = "all columns were asked for";
     LogEntry {
-        id: block.ids[row],
-        timestamp: block.times[row],
-        severity: block.severities.as_deref().expect(asked)[row],
-        output: block.outputs.as_deref().expect(asked)[row],
-        message: block.messages.as_ref().expect(asked).value(row).to_owned(),
-        attributes: (block
-            .attributes
-            .as_deref()
-            .expect(asked)
+        id: block.ids()[row],
+        timestamp: block.times()[row],
+        severity: block.severities()[row],
+        output: block.outputs()[row],
+        message: block.messages().value(row).to_owned(),
+        attributes: block
+            .attributes()
             .row(row)
-            .into_iter())
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .collect(),
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect(),
         stream: Arc::clone(stream),
     }
 }

@@ -263,7 +263,7 @@ fn select(
     let mut known: FxHashMap<Vec<u64>, Option<u32>> = FxHashMap::default();
     let mut answers = Vec::new();
     let described = snapshot.streams.describe_all(index);
-    for ((idx, stream), described) in (0u32..).zip(index.streams()).zip(&*described) {
+    for ((idx, stream), described) in (0u32..).zip(index.streams()).zip(described.iter()) {
         if stream.first > span.last || span.first > stream.last {
             continue;
         }

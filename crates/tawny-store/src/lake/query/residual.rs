@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustc_hash::FxHashMap;
-use tawny_model::{Severity, Stream};
+use tawny_model::{EntryRef, Severity, Stream};
 use tawny_query::{Expr, Field, FieldTest};
 
 use super::{eval::Test, narrow::probe_of};
@@ -84,6 +84,15 @@ impl Class {
 
     pub(super) fn is_never(&self) -> bool {
         matches!(self.uniform(), Some(Outcome::Never))
+    }
+
+    /// Whether a row in memory, of such a stream, matches.
+    pub(super) fn matches(&self, entry: EntryRef<'_>, stream: &Stream) -> bool {
+        match self.outcome(entry.severity()) {
+            Outcome::Never => false,
+            Outcome::Always => true,
+            Outcome::Rest(rest) => rest.expr.matches(&(entry, stream)),
+        }
     }
 
     /// Whether a row may match whose message and values are somewhere in this text.
@@ -171,6 +180,8 @@ fn dedup(probe: Probe) -> Probe {
 impl Columns {
     /// Asks for these too.
     pub(super) fn include(&mut self, other: &Self) {
+        self.time |= other.time;
+        self.id |= other.id;
         self.severity |= other.severity;
         self.output |= other.output;
         self.message |= other.message;

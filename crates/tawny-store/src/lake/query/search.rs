@@ -14,7 +14,7 @@ use super::{
     page,
     parallel::for_each,
     pieces::{BlockTask, Piece, RunPlan, rows_of_minute},
-    residual::{Outcome, Residuals},
+    residual::Residuals,
     span::{Span, highest_id, lowest_id, minute_of},
 };
 use crate::{
@@ -212,7 +212,7 @@ impl Search<'_> {
             batches.len(),
             BATCHES_PER_THREAD,
             self.budget,
-            || HotClasses::new(self.snapshot, &self.residuals),
+            || HotClasses::new(self.snapshot, &self.residuals, self.span),
             |classes, idx| {
                 let (best, batch_idx) = batches[idx];
                 if best >= self.kept.floor() {
@@ -241,12 +241,7 @@ impl Search<'_> {
             {
                 continue;
             }
-            let is_match = match class.outcome(entry.severity()) {
-                Outcome::Never => false,
-                Outcome::Always => true,
-                Outcome::Rest(rest) => rest.expr.matches(&(entry, &*batch.stream)),
-            };
-            if is_match {
+            if class.matches(entry, &batch.stream) {
                 let place = Place::Hot {
                     batch: batch_idx,
                     row,
@@ -369,12 +364,12 @@ impl Search<'_> {
 
     /// Looks at one block: at times and ids first, and at what they say only if any row is good enough.
     fn block(&self, plan: &RunPlan, task: &BlockTask) -> Result<(), Error> {
-        let block = plan.run.block(task.block_idx, &Columns::default())?;
+        let block = plan.run.block(task.block_idx, &Columns::ORDER)?;
         let is_good = |row: u32, floor: i64| {
-            let id = block.ids[row as usize];
+            let id = block.ids()[row as usize];
             rank(self.order, id) >= floor
                 && self.ids.contains(id)
-                && self.span.contains(block.times[row as usize])
+                && self.span.contains(block.times()[row as usize])
         };
         let floor = self.kept.floor();
         // Rows by class, so that a text is looked for in all of them at once.
@@ -409,7 +404,7 @@ impl Search<'_> {
                     row: run_row,
                     stream: task.pieces[at].stream,
                 };
-                let rank = rank(self.order, block.ids[row as usize]);
+                let rank = rank(self.order, block.ids()[row as usize]);
                 found.push(Found { rank, place });
             }
         }

@@ -11,7 +11,7 @@ use super::{
     hot::{BATCHES_PER_THREAD, HotClasses},
     parallel::for_each,
     pieces::{BlockTask, Piece, RunPlan, rows_of_minute},
-    residual::{Outcome, Residuals},
+    residual::Residuals,
     span::Span,
 };
 use crate::{
@@ -30,18 +30,26 @@ const RUNS_PER_THREAD: usize = 2;
 pub(super) trait Sink: Send {
     /// Takes rows of one stream that this sink counts alike; `time` is that of any of them.
     ///
-    /// `stream` is `None` where streams make no difference, see [`Needs::streams`].
-    fn add(
-        &mut self,
-        time: Timestamp,
-        stream: Option<&Arc<Stream>>,
-        counts: &SeverityCounts,
-    ) -> Result<(), Error>;
+    /// `of` is [`Of::All`] where streams make no difference, see [`Needs::streams`].
+    fn add(&mut self, time: Timestamp, of: Of<'_>, counts: &SeverityCounts) -> Result<(), Error>;
 
     /// Takes what a single row says, where [`Needs::rows`] asks for it; it is counted by [`Self::add`] too.
     fn add_row(&mut self, _row: &Row<'_>) -> Result<(), Error> {
         Ok(())
     }
+}
+
+/// Whose rows are counted.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Of<'s> {
+    All,
+    /// A stream of rows in memory.
+    Hot(&'s Arc<Stream>),
+    /// A stream of a run, both by number.
+    Run {
+        run: u32,
+        stream: u32,
+    },
 }
 
 /// What a sink must be told.
@@ -67,7 +75,7 @@ impl<'r> Row<'r> {
         match self {
             Self::Hot(entry) => entry.output(),
             Self::Stored(block, row) => {
-                let outputs = block.outputs.as_deref().expect("the sink asked for it");
+                let outputs = block.outputs();
                 outputs[*row as usize]
             }
         }
@@ -77,7 +85,7 @@ impl<'r> Row<'r> {
         match self {
             Self::Hot(entry) => entry.attribute(key),
             Self::Stored(block, row) => {
-                let attributes = block.attributes.as_deref().expect("the sink asked for it");
+                let attributes = block.attributes();
                 attributes.get(*row as usize, key)
             }
         }
@@ -106,7 +114,7 @@ pub(crate) fn count(
         fn add(
             &mut self,
             _time: Timestamp,
-            _stream: Option<&Arc<Stream>>,
+            _of: Of<'_>,
             counts: &SeverityCounts,
         ) -> Result<(), Error> {
             self.0 += counts.iter().sum::<u64>();
@@ -173,12 +181,7 @@ impl Buckets {
 }
 
 impl Sink for Buckets {
-    fn add(
-        &mut self,
-        time: Timestamp,
-        _stream: Option<&Arc<Stream>>,
-        counts: &SeverityCounts,
-    ) -> Result<(), Error> {
+    fn add(&mut self, time: Timestamp, _of: Of<'_>, counts: &SeverityCounts) -> Result<(), Error> {
         self.add_to(time.as_nanos().div_euclid(self.bucket_ns), counts)
     }
 }
@@ -240,7 +243,10 @@ impl Tally<'_> {
             batches.len(),
             BATCHES_PER_THREAD,
             self.budget,
-            || (HotClasses::new(self.snapshot, &self.residuals), new()),
+            || {
+                let classes = HotClasses::new(self.snapshot, &self.residuals, self.span);
+                (classes, new())
+            },
             |(classes, sink), idx| self.hot_batch(&batches[idx], classes, sink),
         )?;
         Ok(parts.into_iter().map(|(_, sink)| sink).collect())
@@ -252,9 +258,6 @@ impl Tally<'_> {
         classes: &mut HotClasses<'_>,
         sink: &mut impl Sink,
     ) -> Result<(), Error> {
-        if batch.new.is_empty() || batch.last < self.span.first || self.span.last < batch.first {
-            return Ok(());
-        }
         let Some(class) = classes.of(batch) else {
             return Ok(());
         };
@@ -269,11 +272,11 @@ impl Tally<'_> {
         {
             let sure = class.sure(&batch.counts);
             if sure.iter().any(|n| *n > 0) {
-                sink.add(batch.first, Some(&batch.stream), &sure)?;
+                sink.add(batch.first, Of::Hot(&batch.stream), &sure)?;
             }
             return Ok(());
         }
-        let mut group = Group::new(self.needs, &batch.stream);
+        let mut group = Group::new(self.needs, Of::Hot(&batch.stream));
         for idx in batch.new.clone() {
             let Some(entry) = batch.entries.get(idx) else {
                 break;
@@ -281,12 +284,7 @@ impl Tally<'_> {
             if !self.span.contains(entry.timestamp()) {
                 continue;
             }
-            let is_match = match class.outcome(entry.severity()) {
-                Outcome::Never => false,
-                Outcome::Always => true,
-                Outcome::Rest(rest) => rest.expr.matches(&(entry, &*batch.stream)),
-            };
-            if is_match {
+            if class.matches(entry, &batch.stream) {
                 group.add(entry.timestamp(), entry.severity(), sink)?;
                 if self.needs.rows.is_some() {
                     sink.add_row(&Row::Hot(entry))?;
@@ -343,7 +341,7 @@ impl Tally<'_> {
                 continue;
             }
             if self.span.covers(rows) && self.needs.counts_alike(rows) {
-                sink.add(rows.first, None, &sure)?;
+                sink.add(rows.first, Of::All, &sure)?;
                 continue;
             }
             match cuts.last_mut() {
@@ -369,20 +367,19 @@ impl Tally<'_> {
         };
         for (stream_idx, stream, class_idx) in plan.streams(span) {
             let class = plan.class(class_idx);
-            let n_possible = class.n_possible(&stream.counts);
-            if n_possible == 0 {
+            if class.n_possible(&stream.counts) == 0 {
                 continue;
             }
+            let of = Of::Run {
+                run: plan.run_idx,
+                stream: stream_idx,
+            };
             let whole = Span {
                 first: stream.first,
                 last: stream.last,
             };
             if class.decides(&stream.counts) && is_whole(whole) {
-                sink.add(
-                    stream.first,
-                    Some(&stream.stream),
-                    &class.sure(&stream.counts),
-                )?;
+                sink.add(stream.first, of, &class.sure(&stream.counts))?;
                 continue;
             }
             let mut add = |rows: Range<u32>| {
@@ -410,7 +407,7 @@ impl Tally<'_> {
                 }
                 let rows = rows_of_minute(cell.minute, stream);
                 if class.decides(&cell.counts) && is_whole(rows) {
-                    sink.add(rows.first, Some(&stream.stream), &class.sure(&cell.counts))?;
+                    sink.add(rows.first, of, &class.sure(&cell.counts))?;
                 } else {
                     add(cell.first_row..cell.first_row + cell.n_rows());
                 }
@@ -430,16 +427,22 @@ impl Tally<'_> {
             first: extent.first,
             last: extent.last,
         });
-        let in_time = |block: &Block, piece: &Piece| {
+        columns.time |= is_cut || self.needs.bucket_ns.is_some();
+        let in_time = |block: &Block, piece: &Piece| -> Vec<u32> {
             let rows = piece.rows.start - block.first_row..piece.rows.end - block.first_row;
-            let times = Arc::clone(&block.times);
-            rows.filter(move |row| self.span.contains(times[*row as usize]))
+            if is_cut {
+                let times = block.times();
+                rows.filter(|row| self.span.contains(times[*row as usize]))
+                    .collect()
+            } else {
+                rows.collect()
+            }
         };
         if is_cut && (columns.message || columns.attributes != AttributeColumns::None) {
             // Times decide whether text is worth decoding.
-            let light = plan.run.block(task.block_idx, &Columns::default())?;
+            let light = plan.run.block(task.block_idx, &Columns::TIME)?;
             let mut pieces = task.pieces.iter();
-            if !pieces.any(|piece| in_time(&light, piece).next().is_some()) {
+            if pieces.all(|piece| in_time(&light, piece).is_empty()) {
                 return Ok(());
             }
         }
@@ -449,7 +452,7 @@ impl Tally<'_> {
             let rows = in_time(&block, piece);
             match by_class.iter_mut().find(|(class, _)| *class == piece.class) {
                 Some((_, known)) => known.extend(rows),
-                None => by_class.push((piece.class, rows.collect())),
+                None => by_class.push((piece.class, rows)),
             }
         }
         for (class, rows) in by_class {
@@ -457,12 +460,21 @@ impl Tally<'_> {
                 .into_iter()
                 .peekable();
             for piece in task.pieces.iter().filter(|piece| piece.class == class) {
-                let stream = &plan.index.streams()[piece.stream as usize].stream;
-                let mut group = Group::new(self.needs, stream);
+                let found = &plan.index.streams()[piece.stream as usize];
+                let mut group = Group::new(
+                    self.needs,
+                    Of::Run {
+                        run: plan.run_idx,
+                        stream: piece.stream,
+                    },
+                );
                 while let Some(row) = rows.next_if(|row| row + block.first_row < piece.rows.end) {
                     let severities = block.severities.as_deref();
                     let severity = severities.map_or(Severity::Unknown, |all| all[row as usize]);
-                    group.add(block.times[row as usize], severity, sink)?;
+                    // Where times were not asked for, all count alike.
+                    let times = block.times.as_deref();
+                    let time = times.map_or(found.first, |all| all[row as usize]);
+                    group.add(time, severity, sink)?;
                     if self.needs.rows.is_some() {
                         sink.add_row(&Row::Stored(&block, row))?;
                     }
@@ -477,17 +489,17 @@ impl Tally<'_> {
 /// Rows of one stream that a sink counts alike, gathered before it is told.
 struct Group<'s> {
     needs: &'s Needs,
-    stream: &'s Arc<Stream>,
+    of: Of<'s>,
     time: Timestamp,
     bucket: i64,
     counts: SeverityCounts,
 }
 
 impl<'s> Group<'s> {
-    fn new(needs: &'s Needs, stream: &'s Arc<Stream>) -> Self {
+    fn new(needs: &'s Needs, of: Of<'s>) -> Self {
         Self {
             needs,
-            stream,
+            of,
             time: Timestamp::default(),
             bucket: 0,
             counts: SeverityCounts::default(),
@@ -512,7 +524,7 @@ impl<'s> Group<'s> {
     fn flush(&mut self, sink: &mut impl Sink) -> Result<(), Error> {
         let counts = std::mem::take(&mut self.counts);
         if counts.iter().any(|n| *n > 0) {
-            sink.add(self.time, Some(self.stream), &counts)?;
+            sink.add(self.time, self.of, &counts)?;
         }
         Ok(())
     }

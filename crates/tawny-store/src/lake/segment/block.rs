@@ -30,8 +30,10 @@ pub(super) fn read(segment: &Segment, block_idx: u32, wanted: &Columns) -> Resul
     let layout = segment.layout()?;
     let (row_group, of_group, n_rows) = segment.locate(&*segment.root()?, block_idx)?;
     let attributes = WantedAttributes::of(&layout, &wanted.attributes);
-    let mut columns = vec![TIMESTAMP, ID_OFFSET];
+    let mut columns = Vec::new();
     for (is_wanted, column) in [
+        (wanted.time || wanted.id, TIMESTAMP),
+        (wanted.id, ID_OFFSET),
         (wanted.severity, SEVERITY),
         (wanted.output, OUTPUT),
         (wanted.message, MESSAGE),
@@ -46,8 +48,12 @@ pub(super) fn read(segment: &Segment, block_idx: u32, wanted: &Columns) -> Resul
         .map(|chunk| chunk.pages[of_group])
         .collect();
     let block = OpenBlock::load(segment, block_idx, n_rows, pages, &columns)?;
-    let times: Arc<Arc<[Timestamp]>> = block.get(TIMESTAMP, |block| block.times())?;
-    let ids: Arc<Arc<[EntryId]>> = block.get(ID_OFFSET, |block| block.ids(&times))?;
+    let times: Option<Arc<Arc<[Timestamp]>>> = (wanted.time || wanted.id)
+        .then(|| block.get(TIMESTAMP, |block| block.times()))
+        .transpose()?;
+    let ids: Option<Arc<Arc<[EntryId]>>> = (times.as_deref().filter(|_| wanted.id))
+        .map(|times| block.get(ID_OFFSET, |block| block.ids(times)))
+        .transpose()?;
     let severities: Option<Arc<Arc<[Severity]>>> = wanted
         .severity
         .then(|| block.get(SEVERITY, |block| block.severities()))
@@ -66,8 +72,9 @@ pub(super) fn read(segment: &Segment, block_idx: u32, wanted: &Columns) -> Resul
     };
     Ok(Block {
         first_row: block_idx * BLOCK_ROWS,
-        times: Arc::clone(&times),
-        ids: Arc::clone(&ids),
+        n_rows: u32::try_from(n_rows).expect("no more than a block has"),
+        times: times.as_deref().map(Arc::clone),
+        ids: ids.as_deref().map(Arc::clone),
         severities: severities.as_deref().map(Arc::clone),
         outputs: outputs.as_deref().map(Arc::clone),
         messages: messages.map(|column| (*column).clone()),

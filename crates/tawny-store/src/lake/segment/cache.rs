@@ -82,6 +82,7 @@ impl BlockCache {
     }
 
     /// Bytes held now, never more than the maximum.
+    #[cfg(test)]
     pub(crate) fn n_bytes(&self) -> usize {
         self.lock().n_bytes
     }

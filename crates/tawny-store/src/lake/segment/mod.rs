@@ -25,12 +25,11 @@ mod tests;
 
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
 
-#[allow(unused_imports, reason = "nothing opens a segment yet but tests")]
 pub(super) use {
     cache::BlockCache,
     reader::Segment,
-    verify::{DamagedPage, Inspection, VerifyReport},
-    writer::{Finished, SegmentOptions, SegmentRow, SegmentWriter},
+    verify::DamagedPage,
+    writer::{SegmentOptions, SegmentRow, SegmentWriter},
 };
 
 use super::run::BLOCK_ROWS;

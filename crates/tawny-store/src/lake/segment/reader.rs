@@ -23,6 +23,7 @@ use super::{
 use crate::{
     Error,
     lake::{
+        described,
         probe::Probe,
         read_at::ReadAt,
         run::{Block, Columns, Extent, Run, RunIndex, RunStream},
@@ -405,7 +406,8 @@ fn may_hold(probe: &Probe, filter: Option<&Filter<'_>>) -> bool {
 
 /// About what an index holds, from the size of its section: texts are shared by its streams.
 fn index_bytes(index: &RunIndex, raw_bytes: usize) -> usize {
-    let per_stream = size_of::<RunStream>() + size_of::<tawny_model::Stream>();
+    let per_stream =
+        size_of::<RunStream>() + size_of::<tawny_model::Stream>() + described::BYTES_PER_STREAM;
     // A cell takes three bytes at least there.
     2 * raw_bytes
         + index.streams().len() * per_stream

@@ -11,7 +11,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use proptest::prelude::*;
 use tawny_model::{EntryId, Output, Severity, Stream, StreamId, Timestamp, Workload};
 
-use super::*;
+use super::{writer::Finished, *};
 use crate::{
     Error,
     lake::{
@@ -124,19 +124,12 @@ pub(super) fn open(file: Vec<u8>) -> Result<Segment, Error> {
     Segment::open(Arc::new(InMemory(file.into())), cache)
 }
 
-pub(super) const ALL: Columns = Columns {
-    severity: true,
-    output: true,
-    message: true,
-    attributes: AttributeColumns::All,
-};
-
 /// Every row of a segment, through its blocks.
 fn read_rows(segment: &Segment) -> Result<Vec<Row>, Error> {
     let index = segment.index()?;
     let n_blocks = segment.extent().n_rows.div_ceil(BLOCK_ROWS);
     let blocks: Vec<Block> = (0..n_blocks)
-        .map(|block_idx| segment.block(block_idx, &ALL))
+        .map(|block_idx| segment.block(block_idx, &Columns::ALL))
         .collect::<Result<_, _>>()?;
     let mut rows = Vec::new();
     for entry in index.streams() {
@@ -145,8 +138,8 @@ fn read_rows(segment: &Segment) -> Result<Vec<Row>, Error> {
             let at = (row - block.first_row) as usize;
             rows.push(Row {
                 stream: Arc::clone(&entry.stream),
-                timestamp: block.times[at],
-                id: block.ids[at],
+                timestamp: block.times()[at],
+                id: block.ids()[at],
                 severity: block.severities.as_ref().unwrap()[at],
                 output: block.outputs.as_ref().unwrap()[at],
                 message: block.messages.as_ref().unwrap().value(at).to_owned(),
@@ -717,7 +710,7 @@ fn columns_asked_for_are_the_only_ones_read() {
     let segment = Segment::new(Arc::<Counted>::clone(&file), finished.extent, cache);
     assert!(file.1.lock().unwrap().is_empty(), "nothing is read yet");
     segment.index().unwrap();
-    segment.block(1, &Columns::default()).unwrap();
+    segment.block(1, &Columns::ORDER).unwrap();
     file.1.lock().unwrap().clear();
     let message = Columns {
         message: true,

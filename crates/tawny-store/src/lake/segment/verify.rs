@@ -35,7 +35,7 @@ use crate::{
     Error,
     lake::{
         read_at::ReadAt,
-        run::{AttributeColumns, Block, Columns, Extent, Run, RunIndex, RunStream},
+        run::{Block, Columns, Extent, Run, RunIndex, RunStream},
     },
 };
 
@@ -188,7 +188,7 @@ impl Segment {
         let mut n_blocks = 0;
         for batch in reader {
             let batch = batch.map_err(|error| self.not_parquet(&error.to_string()))?;
-            let block = self.block(n_blocks, &ALL)?;
+            let block = self.block(n_blocks, &Columns::ALL)?;
             let wrong = |what: &str| self.damaged(format!("block {n_blocks}: {what}"));
             let streams = streams_of(&index, &block).ok_or_else(|| wrong("rows of no stream"))?;
             Foreign::of(&batch, &layout)
@@ -197,8 +197,13 @@ impl Segment {
             let mut tokens = Tokens::default();
             for (at, entry) in streams.iter().enumerate() {
                 let row = Row::of(&block, at).ok_or_else(|| wrong("a column is absent"))?;
-                rows.push(&entry.stream, block.times[at], block.ids[at], row.severity)
-                    .map_err(|_| wrong("rows are out of order"))?;
+                rows.push(
+                    &entry.stream,
+                    block.times()[at],
+                    block.ids()[at],
+                    row.severity,
+                )
+                .map_err(|_| wrong("rows are out of order"))?;
                 tokens.message(row.message);
                 for (key, value) in &row.attributes {
                     tokens.attribute(key, value);
@@ -245,13 +250,6 @@ impl Segment {
         Ok(n_pages)
     }
 }
-
-const ALL: Columns = Columns {
-    severity: true,
-    output: true,
-    message: true,
-    attributes: AttributeColumns::All,
-};
 
 fn pages(chunk: &Chunk) -> impl Iterator<Item = &Page> {
     chunk.dictionary.iter().chain(&chunk.pages)
@@ -304,7 +302,7 @@ fn streams_of<'i>(index: &'i RunIndex, block: &Block) -> Option<Vec<&'i RunStrea
     let streams = index.streams();
     let mut at = streams.partition_point(|entry| entry.rows.end <= block.first_row);
     (block.first_row..)
-        .take(block.times.len())
+        .take(block.n_rows as usize)
         .map(|row| {
             while streams.get(at)?.rows.end <= row {
                 at += 1;
@@ -353,7 +351,7 @@ impl<'b> Foreign<'b> {
     }
 
     fn is(&self, block: &Block, streams: &[&RunStream]) -> bool {
-        self.batch.num_rows() == block.times.len()
+        self.batch.num_rows() == block.n_rows as usize
             && self.streams_are(streams) == Some(true)
             && self.rows_are(block) == Some(true)
     }
@@ -418,19 +416,19 @@ impl<'b> Foreign<'b> {
         );
         let keys = || self.layout.attribute_columns.iter().zip(N_PLAIN..);
         let is_row = |at: usize| {
-            let time = block.times[at];
+            let time = block.times()[at];
             let id = EntryId::first_at(time)
                 .0
                 .wrapping_add(i64::from(offsets.value(at)));
             micros.value(at) == time.as_micros()
                 && i64::from(nanos.value(at)) == time.as_nanos().rem_euclid(1_000)
-                && id == block.ids[at].0
+                && id == block.ids()[at].0
                 && severities.value(at) == of_block.0[at] as i8
                 && outputs.value(at) == of_block.1[at] as i8
                 && self.text(MESSAGE, at) == Some(of_block.2.value(at))
                 && keys().all(|(key, column)| self.text(column, at) == of_block.3.get(at, key))
         };
-        Some((0..block.times.len()).all(is_row))
+        Some((0..block.n_rows as usize).all(is_row))
     }
 }
 

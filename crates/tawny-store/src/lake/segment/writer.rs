@@ -67,7 +67,15 @@ pub(crate) struct SegmentRow<'a, A> {
 pub(crate) struct Finished<W> {
     pub(crate) out: W,
     pub(crate) extent: Extent,
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "tests compare it with what is read back")
+    )]
     pub(crate) index: Arc<RunIndex>,
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "tests compare it with what is read back")
+    )]
     pub(crate) n_bytes: u64,
 }
 

@@ -21,11 +21,10 @@ use self::{
     file::{FORMAT, HEADER_BYTES, Header, RECORD_HEAD_BYTES, RecordHead, Seed},
     record::Described,
 };
-#[allow(unused_imports, reason = "the store that reads them is being built")]
 pub(crate) use self::{
     record::{Change, Replayed},
-    replay::{DamagedPlace, Replay, ReplayedGroup, Report},
-    survey::{LogFile, survey},
+    replay::{DamagedPlace, Replay, Report},
+    survey::survey,
 };
 use crate::Error;
 

@@ -12,12 +12,13 @@ use tawny_model::{
 };
 
 use super::{
-    Change, Replayed, ReplayedGroup, Report, Wal,
+    Change, Replayed, Report, Wal,
     disk::RealDisk,
     file::{FORMAT, HEADER_BYTES, Header},
     fuzzing,
     record::{Described, Descriptions},
     replay::Replay,
+    replay::ReplayedGroup,
 };
 use crate::{Error, lake::rows::HotRows};
 

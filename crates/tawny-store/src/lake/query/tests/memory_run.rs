@@ -160,8 +160,10 @@ impl Run for MemoryRun {
         let column = |is_asked: bool| is_asked.then_some(rows.iter());
         Ok(Block {
             first_row,
-            times: rows.iter().map(|entry| entry.timestamp).collect(),
-            ids: rows.iter().map(|entry| entry.id).collect(),
+            n_rows: u32::try_from(rows.len()).unwrap(),
+            times: column(columns.time || columns.id)
+                .map(|rows| rows.map(|e| e.timestamp).collect()),
+            ids: column(columns.id).map(|rows| rows.map(|e| e.id).collect()),
             severities: column(columns.severity).map(|rows| rows.map(|e| e.severity).collect()),
             outputs: column(columns.output).map(|rows| rows.map(|e| e.output).collect()),
             messages: column(columns.message)
