@@ -40,7 +40,7 @@ class Server:
 
     def __init__(self, scene, name, *args, verb="server", env=None):
         self.scene, self.verb, self.args, self.env = scene, verb, args, env
-        self.database = scene.directory / f"{name}.db"
+        self.database = scene.directory / f"{name}-data"
         self.log = scene.directory / f"{name}.log"
         self.http_address = self.grpc_address = "127.0.0.1:0"
         self.start()

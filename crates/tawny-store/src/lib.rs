@@ -11,6 +11,7 @@ mod metrics;
 mod naming;
 mod ownership;
 mod pairs;
+mod retention;
 pub mod scan;
 pub mod sqlite;
 pub mod store;
@@ -19,9 +20,10 @@ pub use error::Error;
 #[cfg(feature = "test-util")]
 pub use lake::wal_fuzzing;
 pub use lake::{BucketConfig, LakeConfig, LakeStore};
+pub use retention::Retention;
 pub use scan::{Column, Interest, Rows, ScanRequest};
 pub use sqlite::{SqliteConfig, SqliteStore};
 pub use store::{
     Bucket, Committed, Facet, FacetsRequest, Filter, Histogram, HistogramRequest, LogStore,
-    MAX_BUCKETS, MAX_LIMIT, Order, Retention, SearchPage, SearchRequest, StoreStats, Written,
+    MAX_BUCKETS, MAX_LIMIT, Order, SearchPage, SearchRequest, StoreStats, Written,
 };

@@ -4,14 +4,13 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tawny_model::{
-    Batch, ByteSize, EntryId, LogEntry, Position, Severity, StreamEnd, StreamId, Timestamp,
-    WriterId,
+    Batch, EntryId, LogEntry, Position, Severity, StreamEnd, StreamId, Timestamp, WriterId,
 };
 use tawny_query::{Field, Query};
 use tokio::sync::broadcast;
 
 use crate::{
-    Error,
+    Error, Retention,
     scan::{self, Rows, ScanRequest},
 };
 
@@ -76,7 +75,7 @@ pub trait LogStore: fmt::Debug + Send + Sync + 'static {
     /// writes go on meanwhile and may see part of it done.
     async fn delete_older_than(&self, before: Timestamp) -> Result<u64, Error>;
 
-    /// Applies age and size limits, oldest entries first, gives free space back, and forgets the ends of streams that
+    /// Applies limits of age and size, oldest entries first, gives free space back, and forgets the ends of streams that
     /// have had no entry and no write for long; `now` is the caller's clock. Answers how many entries went.
     async fn apply_retention(&self, retention: &Retention, now: Timestamp) -> Result<u64, Error>;
 
@@ -193,13 +192,6 @@ pub struct FacetsRequest {
 pub struct Facet {
     pub field: Field,
     pub values: Vec<(String, u64)>,
-}
-
-/// What is kept; both limits hold.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Retention {
-    pub max_age: Option<Duration>,
-    pub max_bytes: Option<ByteSize>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -244,10 +244,16 @@ fn retention(config: &StoreConfig) -> Retention {
         wal: _,
         memory: _,
         retention_age,
+        retention_namespaces,
         retention_size,
     } = config;
+    let age = |age: Duration| Some(age).filter(|age| !age.is_zero());
     Retention {
-        max_age: Some(*retention_age).filter(|age| !age.is_zero()),
+        max_age: age(*retention_age),
+        namespaces: retention_namespaces
+            .iter()
+            .map(|own| (own.namespace.clone(), age(own.age)))
+            .collect(),
         max_bytes: Some(*retention_size).filter(|size| size.as_bytes() > 0),
     }
 }
@@ -348,6 +354,7 @@ mod tests {
     use tawny_model::ByteSize;
 
     use super::*;
+    use crate::config::value::Setting as _;
 
     #[test]
     fn engine_is_the_one_that_is_there_or_what_the_name_says() {
@@ -379,11 +386,17 @@ mod tests {
         assert_eq!(retention(&config), Retention::default());
         config.retention_age = Duration::from_secs(60);
         config.retention_size = ByteSize::mib(1);
+        config.retention_namespaces = Vec::from_text("dev=1h,audit=0").unwrap();
         assert_eq!(
             retention(&config),
             Retention {
                 max_age: Some(Duration::from_secs(60)),
                 max_bytes: Some(ByteSize::mib(1)),
+                namespaces: [
+                    ("dev".to_owned(), Some(Duration::from_secs(3_600))),
+                    ("audit".to_owned(), None),
+                ]
+                .into(),
             }
         );
     }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tawny_model::{ByteSize, Timestamp};
 use tokio::task::JoinSet;
 
-use super::{Feed, Line, Place, T0, filter, search_all, times};
+use super::{Feed, Line, Place, T0, filter, reading::described, search_all, times};
 use crate::{Retention, Written};
 
 const SECOND: i64 = 1_000_000_000;
@@ -99,7 +99,7 @@ pub async fn age_limit_deletes_what_is_older(place: &impl Place) {
         .await;
     let retention = Retention {
         max_age: Some(Duration::from_secs(1_000)),
-        max_bytes: None,
+        ..Retention::default()
     };
     assert_eq!(
         store
@@ -110,6 +110,52 @@ pub async fn age_limit_deletes_what_is_older(place: &impl Place) {
     );
     let left = search_all(&*store, "").await;
     assert_eq!((left.len(), left[0].timestamp), (1_000, at(4_000 * SECOND)));
+}
+
+pub async fn namespaces_have_ages_of_their_own(place: &impl Place) {
+    let store = place.open().await;
+    for namespace in ["dev", "prod", "audit"] {
+        let mut feed = described(&format!("{namespace}-1"), namespace, "n1", "app", 0);
+        feed.write(&*store, (0..300).map(|n| Line::at(n * SECOND, "x")))
+            .await;
+    }
+    let retention = Retention {
+        max_age: Some(Duration::from_secs(200)),
+        namespaces: [
+            ("dev".to_owned(), Some(Duration::from_secs(50))),
+            ("audit".to_owned(), None),
+            ("nowhere".to_owned(), Some(Duration::from_secs(1))),
+        ]
+        .into(),
+        max_bytes: None,
+    };
+    let left = async |namespace: &str| {
+        let filter = filter(&format!("namespace:{namespace}"));
+        store.count(&filter).await.unwrap()
+    };
+    for (now, dev, prod) in [(300, 50, 200), (300, 50, 200), (400, 0, 100), (600, 0, 0)] {
+        store
+            .apply_retention(&retention, at(now * SECOND))
+            .await
+            .unwrap();
+        assert_eq!(
+            (left("dev").await, left("prod").await, left("audit").await),
+            (dev, prod, 300),
+            "after {now} s"
+        );
+    }
+    let prod = Retention {
+        namespaces: [("audit".to_owned(), Some(Duration::ZERO))].into(),
+        ..Retention::default()
+    };
+    let n_deleted = store
+        .apply_retention(&prod, at(600 * SECOND))
+        .await
+        .unwrap();
+    assert_eq!(
+        (n_deleted, store.count(&filter("")).await.unwrap()),
+        (300, 0)
+    );
 }
 
 fn wide(n: i64) -> Line {
@@ -135,8 +181,8 @@ pub async fn size_limit_deletes_the_oldest_and_shrinks_the_store(place: &impl Pl
     let before = store.stats().await.unwrap();
     let max_bytes = before.disk_bytes / 2;
     let retention = Retention {
-        max_age: None,
         max_bytes: Some(ByteSize(max_bytes)),
+        ..Retention::default()
     };
     let n_deleted = store.apply_retention(&retention, at(0)).await.unwrap();
     let after = store.stats().await.unwrap();
@@ -182,6 +228,7 @@ pub async fn retention_without_limits_deletes_nothing(place: &impl Place) {
     let generous = Retention {
         max_age: Some(Duration::MAX),
         max_bytes: Some(ByteSize::gib(1_000)),
+        ..Retention::default()
     };
     assert_eq!(store.apply_retention(&generous, never).await.unwrap(), 0);
     assert_eq!(store.count(&filter("")).await.unwrap(), 100);

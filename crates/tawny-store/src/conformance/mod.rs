@@ -94,6 +94,7 @@ macro_rules! conformance_suite {
                 deleted_words_are_no_longer_counted
                 age_limit_deletes_what_is_older
                 size_limit_deletes_the_oldest_and_shrinks_the_store
+                namespaces_have_ages_of_their_own
                 retention_without_limits_deletes_nothing
                 writers_and_readers_go_on_during_retention
             }

@@ -3,18 +3,19 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use rustc_hash::FxHashSet;
-use tawny_model::Timestamp;
+use tawny_model::{Stream, Timestamp};
 
 use super::{
     Shared,
     catalog::{Day, SegmentPath},
     merge::merge,
+    query::Describe as _,
     run::Run,
     segment::SegmentRow,
     state::Live,
     table::{COMPACTED_LEVEL, FLUSHED_LEVEL, Replacement},
 };
-use crate::Error;
+use crate::{Error, retention::Cutoffs};
 
 /// Segments of a tier are merged when there are so many of a day. Each row is then rewritten about once a tier.
 const FAN_IN: usize = 8;
@@ -55,7 +56,12 @@ pub(super) fn choose(
 
 /// Makes one segment of several of a day.
 pub(super) fn merge_segments(shared: &Shared, inputs: &[Arc<Live>]) -> Result<Merged, Error> {
-    let rewritten = rewrite(shared, inputs, COMPACTED_LEVEL, Timestamp::MIN)?;
+    let rewritten = rewrite(
+        shared,
+        inputs,
+        COMPACTED_LEVEL,
+        &Cutoffs::all(Timestamp::MIN),
+    )?;
     Ok(rewritten.map_or(Merged::NoFewer, |_| Merged::Replaced))
 }
 
@@ -76,13 +82,51 @@ pub(super) fn everything(shared: &Shared) -> Result<u64, Error> {
     Ok(n_gone)
 }
 
-/// Removes the rows of a segment that are older than `before`; answers how many.
+/// How much of a segment goes.
+enum Share {
+    Nothing,
+    Part,
+    All,
+}
+
+fn share(shared: &Shared, live: &Live, cutoffs: &Cutoffs) -> Result<Share, Error> {
+    let extent = live.segment.extent();
+    if extent.first >= cutoffs.latest() {
+        return Ok(Share::Nothing);
+    }
+    if let Some(before) = cutoffs.common() {
+        return Ok(if extent.last < before {
+            Share::All
+        } else {
+            Share::Part
+        });
+    }
+    let index = live.segment.index()?;
+    let described = shared.state.descriptions().describe_all(&index);
+    let (mut goes, mut stays) = (false, false);
+    for (rows, stream) in index.streams().iter().zip(described.iter()) {
+        let before = cutoffs.of(&stream.namespace);
+        goes |= rows.first < before;
+        stays |= rows.last >= before;
+    }
+    Ok(match (goes, stays) {
+        (false, _) => Share::Nothing,
+        (true, true) => Share::Part,
+        (true, false) => Share::All,
+    })
+}
+
+/// Removes the rows of a segment that are older than they may be; answers how many.
 pub(super) fn delete_rows(
     shared: &Shared,
     live: &Arc<Live>,
-    before: Timestamp,
+    cutoffs: &Cutoffs,
 ) -> Result<u64, Error> {
-    if live.segment.extent().last < before {
+    let share = share(shared, live, cutoffs)?;
+    if let Share::Nothing = share {
+        return Ok(0);
+    }
+    if let Share::All = share {
         shared.table.replace(
             &shared.state,
             Replacement {
@@ -93,17 +137,17 @@ pub(super) fn delete_rows(
         )?;
         return Ok(u64::from(live.segment.extent().n_rows));
     }
-    let rewritten = rewrite(shared, std::slice::from_ref(live), FLUSHED_LEVEL, before)?;
+    let rewritten = rewrite(shared, std::slice::from_ref(live), FLUSHED_LEVEL, cutoffs)?;
     Ok(rewritten.unwrap_or(0))
 }
 
-/// Writes the rows of `inputs` from `keep_from` on as one segment, or as few as can hold them, in their place; answers
+/// Writes the rows of `inputs` that may stay as one segment, or as few as can hold them, in their place; answers
 /// how many rows were left out, `None` when there were none and no file fewer, so that all stays as it is.
 fn rewrite(
     shared: &Shared,
     inputs: &[Arc<Live>],
     level: i32,
-    keep_from: Timestamp,
+    cutoffs: &Cutoffs,
 ) -> Result<Option<u64>, Error> {
     let Some(day) = inputs.first().map(|live| live.path.day()) else {
         return Ok(None);
@@ -114,12 +158,23 @@ fn rewrite(
         .collect();
     let streams = shared.state.descriptions();
     let mut n_dropped = 0;
+    // The stream in hand, with its cutoff.
+    let mut known: Option<(Arc<Stream>, Timestamp)> = None;
     let tier = u8::from(inputs.len() > 1);
     let mut draft = shared
         .table
         .draft(day, tier, shared.table.all_columns(), level);
     merge(&runs, &*streams, |stream, row| {
-        if row.timestamp < keep_from {
+        if !known
+            .as_ref()
+            .is_some_and(|(known, _)| Arc::ptr_eq(known, stream))
+        {
+            known = Some((Arc::clone(stream), cutoffs.of(&stream.namespace)));
+        }
+        if known
+            .as_ref()
+            .is_some_and(|(_, before)| row.timestamp < *before)
+        {
             n_dropped += 1;
             return Ok(());
         }

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     Error, Retention,
     group::{Reply, answer},
+    retention::Cutoffs,
 };
 
 /// Jobs that callers wait for; merging happens between them.
@@ -63,7 +64,11 @@ impl Maintainer {
         while let Ok(job) = jobs_rx.recv() {
             match job {
                 Job::Delete { before, reply } => {
-                    answer(reply, self.flush().and_then(|()| self.delete(before)));
+                    answer(
+                        reply,
+                        self.flush()
+                            .and_then(|()| self.delete(&Cutoffs::all(before))),
+                    );
                 }
                 Job::Retain {
                     retention,
@@ -138,19 +143,19 @@ impl Maintainer {
         done.blocking_recv().map_err(|_| Error::Closed)?
     }
 
-    /// Removes rows of segments that are older; answers how many.
-    fn delete(&self, before: Timestamp) -> Result<u64, Error> {
+    /// Removes rows of segments that are older than they may be; answers how many.
+    fn delete(&self, cutoffs: &Cutoffs) -> Result<u64, Error> {
         let mut n_deleted = 0;
         let old: Vec<Arc<Live>> = self
             .shared
             .state
             .live()
             .iter()
-            .filter(|live| live.segment.extent().first < before)
+            .filter(|live| live.segment.extent().first < cutoffs.latest())
             .cloned()
             .collect();
         for live in old {
-            n_deleted += compact::delete_rows(&self.shared, &live, before)?;
+            n_deleted += compact::delete_rows(&self.shared, &live, cutoffs)?;
         }
         self.shared.metrics.deleted(n_deleted);
         Ok(n_deleted)
@@ -160,20 +165,14 @@ impl Maintainer {
         let mut n_deleted = 0;
         // What cannot become segments now must not keep old segments from going: that may be what makes room.
         let mut flushed = Ok(());
-        if let Some(max_age) = retention.max_age {
-            let before = now.saturating_sub(max_age);
-            let has_old = self
-                .shared
-                .state
-                .oldest()
-                .is_some_and(|oldest| oldest < before);
-            if has_old {
-                flushed = self.flush();
-                n_deleted += self.delete(before)?;
-            }
+        let cutoffs = retention.cutoffs(now);
+        let oldest = self.shared.state.oldest();
+        if oldest.is_some_and(|oldest| oldest < cutoffs.latest()) {
+            flushed = self.flush();
+            n_deleted += self.delete(&cutoffs)?;
         }
         let pending_bytes = self.shared.wal_bytes();
-        if retention.max_bytes.is_none() && retention.max_age.is_none()
+        if *retention == Retention::default()
             || pending_bytes > self.shared.disk_bytes() / PENDING_SHARE
         {
             flushed = flushed.and_then(|()| self.flush());
@@ -195,7 +194,7 @@ impl Maintainer {
             let Some(before) = cutoff(&live, excess) else {
                 break;
             };
-            let n = self.delete(before)?;
+            let n = self.delete(&Cutoffs::all(before))?;
             if n == 0 {
                 break;
             }

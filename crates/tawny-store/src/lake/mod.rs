@@ -489,7 +489,7 @@ impl LogStore for LakeStore {
     }
 
     async fn apply_retention(&self, retention: &Retention, now: Timestamp) -> Result<u64, Error> {
-        let retention = *retention;
+        let retention = retention.clone();
         self.job(|reply| Job::Retain {
             retention,
             now,

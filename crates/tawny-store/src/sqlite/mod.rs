@@ -303,7 +303,7 @@ impl LogStore for SqliteStore {
     }
 
     async fn apply_retention(&self, retention: &Retention, now: Timestamp) -> Result<u64, Error> {
-        let retention = *retention;
+        let retention = retention.clone();
         self.to_writer
             .ask(|reply| Command::Retain {
                 retention,

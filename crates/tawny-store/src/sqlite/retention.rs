@@ -15,6 +15,7 @@ use super::{
 use crate::{
     Error, Retention,
     group::{Reply, answer},
+    retention::Cutoffs,
 };
 
 /// Entries one step deletes: some 20 ms.
@@ -34,8 +35,10 @@ const FREE_SHARE: i64 = 16;
 
 /// Work that goes on between writes.
 pub(super) struct Chore {
-    /// Entries before it go.
-    before: Option<Timestamp>,
+    /// Entries before it go, by namespace.
+    cutoffs: Cutoffs,
+    /// The same by stream, once asked for.
+    of_streams: Option<FxHashMap<StreamRow, Timestamp>>,
     max_bytes: Option<ByteSize>,
     /// When it is part of retention: forget stream ends that nothing refers to.
     prune_at: Option<Timestamp>,
@@ -63,7 +66,8 @@ enum Stage {
 impl Chore {
     pub(super) fn delete(before: Timestamp, reply: Reply<u64>) -> Self {
         Self {
-            before: Some(before),
+            cutoffs: Cutoffs::all(before),
+            of_streams: None,
             max_bytes: None,
             prune_at: None,
             stage: Stage::Expire { from_id: i64::MIN },
@@ -74,7 +78,8 @@ impl Chore {
 
     pub(super) fn retain(retention: &Retention, now: Timestamp, reply: Reply<u64>) -> Self {
         Self {
-            before: retention.max_age.map(|age| now.saturating_sub(age)),
+            cutoffs: retention.cutoffs(now),
+            of_streams: None,
             max_bytes: retention.max_bytes,
             prune_at: Some(now),
             stage: Stage::Expire { from_id: i64::MIN },
@@ -94,16 +99,35 @@ impl Chore {
         let tidying = error("free space");
         match self.stage {
             Stage::Expire { from_id } => {
-                let Some((before, high)) = self.before.and_then(|before| {
-                    let (_, high) = writer.drift.ids_between(Timestamp::MIN, before)?;
-                    Some((before, high))
-                }) else {
+                let latest = Some(self.cutoffs.latest()).filter(|latest| *latest > Timestamp::MIN);
+                let high =
+                    latest.and_then(|latest| writer.drift.ids_between(Timestamp::MIN, latest));
+                let Some((_, high)) = high else {
                     self.stage = self.after_expiry(writer)?;
                     return Ok(false);
                 };
-                let deleted =
-                    delete_step(&writer.conn, (from_id, high), STEP_ENTRIES, Some(before))
-                        .map_err(deleting)?;
+                let cutoffs = &self.cutoffs;
+                let deleted = match cutoffs.common() {
+                    Some(before) => {
+                        delete_step(&writer.conn, (from_id, high), STEP_ENTRIES, |_, time| {
+                            time < before
+                        })
+                    }
+                    None => {
+                        let of_streams = self.of_streams.get_or_insert_with(|| {
+                            let streams = writer.streams.values();
+                            streams
+                                .map(|known| (known.row, cutoffs.of(&known.stream.namespace)))
+                                .collect()
+                        });
+                        // A stream that came meanwhile has its turn the next time.
+                        let goes = |stream: StreamRow, time| {
+                            of_streams.get(&stream).is_some_and(|before| time < *before)
+                        };
+                        delete_step(&writer.conn, (from_id, high), STEP_ENTRIES, goes)
+                    }
+                };
+                let deleted = deleted.map_err(deleting)?;
                 self.note(writer, deleted.n);
                 self.stage = match deleted.last_id {
                     Some(last_id) if last_id < high => Stage::Expire {
@@ -115,8 +139,8 @@ impl Chore {
             Stage::Trim { n_left: 0 } => self.stage = Stage::Merge,
             Stage::Trim { n_left } => {
                 let n = n_left.min(STEP_ENTRIES);
-                let deleted =
-                    delete_step(&writer.conn, (i64::MIN, i64::MAX), n, None).map_err(deleting)?;
+                let deleted = delete_step(&writer.conn, (i64::MIN, i64::MAX), n, |_, _| true)
+                    .map_err(deleting)?;
                 self.note(writer, deleted.n);
                 self.stage = Stage::Trim {
                     n_left: if deleted.n == 0 {
@@ -231,12 +255,13 @@ struct DeletedStep {
     last_id: Option<i64>,
 }
 
-/// Deletes up to `limit` entries with ids in `low..=high`, oldest first, keeping those not `before`.
+/// Looks at up to `limit` entries with ids in `low..=high`, oldest first, and deletes those that `goes` says of their
+/// stream and time.
 fn delete_step(
     conn: &Connection,
     (low, high): (i64, i64),
     limit: u64,
-    before: Option<Timestamp>,
+    goes: impl Fn(StreamRow, Timestamp) -> bool,
 ) -> rusqlite::Result<DeletedStep> {
     let transaction = conn.unchecked_transaction()?;
     let mut doomed: Vec<i64> = Vec::new();
@@ -251,12 +276,11 @@ fn delete_step(
             let id = row.get(0)?;
             last_id = Some(id);
             let time = timestamp_of(id, row.get(1)?);
-            if before.is_none_or(|before| time < before) {
+            let stream_row = row.get(2)?;
+            if goes(stream_row, time) {
                 doomed.push(id);
                 let minute = time.as_nanos().div_euclid(MINUTE_NS);
-                *counts
-                    .entry((minute, row.get(2)?, row.get(3)?))
-                    .or_default() += 1;
+                *counts.entry((minute, stream_row, row.get(3)?)).or_default() += 1;
             }
         }
         let mut forget = conn.prepare_cached("DELETE FROM words WHERE rowid = ?1")?;

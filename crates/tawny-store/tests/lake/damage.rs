@@ -228,7 +228,7 @@ async fn clock_that_goes_backwards_loses_nothing() {
         store.compact().await.unwrap();
         let retention = Retention {
             max_age: Some(Duration::from_secs(10_000 * 3_600)),
-            max_bytes: None,
+            ..Retention::default()
         };
         let now = Timestamp::from_nanos(T0 + hours * HOUR_NS);
         assert_eq!(store.apply_retention(&retention, now).await.unwrap(), 0);
@@ -264,7 +264,7 @@ async fn entries_of_other_years_lie_in_files_of_their_own_and_age_takes_the_old_
     assert_eq!(store.compact().await.unwrap(), 0);
     let retention = Retention {
         max_age: Some(Duration::from_secs(2 * 365 * 24 * 3_600)),
-        max_bytes: None,
+        ..Retention::default()
     };
     let now = Timestamp::from_nanos(T0);
     assert_eq!(store.apply_retention(&retention, now).await.unwrap(), 2);

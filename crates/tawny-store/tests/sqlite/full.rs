@@ -126,7 +126,7 @@ async fn full_disk_is_relieved_by_retention() {
     let now = Timestamp::from_nanos(T0 + n_rounds * 1_000_000);
     let retention = Retention {
         max_age: Some(Duration::from_millis(n_rounds.cast_unsigned() / 2)),
-        max_bytes: None,
+        ..Retention::default()
     };
     let n_deleted = store.apply_retention(&retention, now).await.unwrap();
     assert!(n_deleted > 0);

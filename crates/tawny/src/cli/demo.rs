@@ -43,7 +43,7 @@ impl Run for Args {
         let mut supervisor = Supervisor::default();
         note("making up a cluster and its recent past …");
         let demo = demo::start(&self.demo, dir.path(), &mut supervisor).await?;
-        let store = format!("store.path={}", dir.path().join("demo.db").display());
+        let store = format!("store.path={}", dir.path().join("store").display());
         let mut flags = Vec::new();
         for setting in demo.settings.iter().chain([&store]) {
             let given = parse_set(setting).map_err(|error| anyhow::anyhow!("{setting}: {error}"));

@@ -96,7 +96,7 @@ struct Cli {
     /// Configuration file [default: ~/.config/tawny/config.yaml over /etc/tawny/config.yaml] [env: TAWNY_CONFIG].
     #[arg(long, global = true, value_name = "PATH", help_heading = GLOBAL)]
     config: Option<PathBuf>,
-    /// Sets any key of the configuration, such as `store.path=/data/tawny.db`; may be repeated.
+    /// Sets any key of the configuration, such as `store.path=/data/tawny`; may be repeated.
     #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = parse_set, help_heading = GLOBAL)]
     set: Vec<Given>,
     #[command(flatten)]

@@ -171,7 +171,7 @@ impl<G: Group> FromArgMatches for Flags<G> {
 pub(crate) fn parse_set(text: &str) -> Result<Given, String> {
     let (path, value) = text
         .split_once('=')
-        .ok_or("write KEY=VALUE, such as store.path=/data/tawny.db")?;
+        .ok_or("write KEY=VALUE, such as store.path=/data/tawny")?;
     let key = keys::find(path).ok_or_else(|| {
         let nearest = file::nearest(path, KEYS.iter().map(|key| key.path));
         format!(

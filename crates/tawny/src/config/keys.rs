@@ -12,7 +12,7 @@ use tawny_runtime::telemetry;
 use super::{
     Error,
     layers::Layers,
-    value::{Auto, Engine, Listen, Raw, Setting},
+    value::{Auto, Engine, Listen, NamespaceAge, Raw, Setting},
 };
 
 /// What is known about a setting without its value.
@@ -172,9 +172,9 @@ settings! {
     store: StoreConfig in "store." {
         /// Where entries are kept: a directory, or SQLite's file; made when it is not there. Or the URL of a bucket
         /// (`s3://bucket/prefix`, `gs://…`, `az://…`), for the lake. One process at a time may write it.
-        path["db"]: PathBuf = "tawny.db".into();
+        path["db"]: PathBuf = "tawny-data".into();
         /// How entries are kept: `lake` is columns in Parquet files under a directory, `sqlite` one file. `auto` takes
-        /// what is there already; where nothing is, a path that ends in `.db` is to be SQLite's.
+        /// what is there already; where nothing is, `lake`, unless the path ends in `.db`.
         engine["engine"]: Auto<Engine> = Auto::Auto;
         /// Directory for the write-ahead log where `store.path` is a bucket: what is acknowledged lies there until the
         /// bucket has it. Keep it on a disk that outlives the process.
@@ -183,6 +183,8 @@ settings! {
         memory: ByteSize = ByteSize::mib(96);
         /// Entries older than this are deleted, at start and every hour; `0` keeps them whatever their age.
         retention_age["retention-age"]: Duration = Duration::ZERO;
+        /// Namespaces with an age of their own, longer or shorter, as `NAME=AGE`; an age of `0` keeps their entries.
+        retention_namespaces["retention-namespace"]: Vec<NamespaceAge> = Vec::new();
         /// The oldest entries are deleted once the store is larger than this, at start and every hour; `0` for no limit.
         retention_size["retention-size"]: ByteSize = ByteSize(0);
     }

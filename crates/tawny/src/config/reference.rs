@@ -22,7 +22,7 @@ sets any key from the command line.
 ```yaml
 cluster: prod
 store:
-  path: /var/lib/tawny/tawny.db
+  path: /var/lib/tawny
   retention_age: 7d
 collect:
   exclude_namespaces: [kube-system]

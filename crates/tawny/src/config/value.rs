@@ -183,6 +183,43 @@ impl Setting for ByteSize {
     }
 }
 
+/// A namespace and how long its entries are kept, as `NAME=AGE`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NamespaceAge {
+    pub(crate) namespace: String,
+    pub(crate) age: Duration,
+}
+
+/// As lists of text.
+impl Setting for Vec<NamespaceAge> {
+    const VALUE_NAME: &'static str = "NAME=AGE";
+    const IS_LIST: bool = true;
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let mut ages = Self::new();
+        for item in <Vec<String> as Setting>::from_text(text)? {
+            let Some((namespace, age)) = item.split_once('=').filter(|(name, _)| !name.is_empty())
+            else {
+                return Err(format!("`{item}` must be NAME=AGE, such as dev=1d"));
+            };
+            if ages.iter().any(|known| known.namespace == namespace) {
+                return Err(format!("`{namespace}` is there twice; give it one age"));
+            }
+            ages.push(NamespaceAge {
+                namespace: namespace.to_owned(),
+                age: Duration::from_text(age).map_err(|error| format!("`{age}` {error}"))?,
+            });
+        }
+        Ok(ages)
+    }
+
+    fn to_text(&self) -> String {
+        let items = self.iter();
+        let items = items.map(|own| format!("{}={}", own.namespace, own.age.to_text()));
+        items.collect::<Vec<_>>().join(",")
+    }
+}
+
 /// Comma-separated, or a YAML list, or a flag given several times.
 impl Setting for Vec<String> {
     const VALUE_NAME: &'static str = "LIST";

@@ -113,6 +113,7 @@ pub(super) fn examine_inotify(report: &mut Report) {
 
 pub(super) fn examine_store(path: &Path, report: &mut Report) {
     let dir = match path.parent() {
+        _ if path.is_dir() => path,
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };

@@ -27,7 +27,7 @@ fn doctor_tells_what_is_missing_and_how_to_mend_it() {
         "{examined}"
     );
     assert!(
-        examined.contains("ok    store          tawny.db can be written"),
+        examined.contains("ok    store          tawny-data can be written"),
         "{examined}"
     );
 
