@@ -14,6 +14,7 @@ mod described;
 mod files;
 mod flush;
 mod flusher;
+mod gist;
 mod ids;
 mod lease;
 mod maintain;

@@ -4,6 +4,8 @@ use std::{ops::Range, sync::Arc};
 
 use tawny_model::{Entries, EntryId, EntryRef, LogEntry, Severity, Stream, Timestamp};
 
+use super::gist::Gist;
+
 /// Admitted entries of one stream, in the order they came, with their ids.
 #[derive(Debug)]
 pub(crate) struct HotRows {
@@ -17,6 +19,8 @@ pub(crate) struct HotRows {
     /// Earliest and latest time of `new`, both inclusive.
     pub(crate) first: Timestamp,
     pub(crate) last: Timestamp,
+    /// Of all texts of `entries`.
+    pub(crate) gist: Gist,
     /// Rows of `new` by severity number.
     pub(crate) counts: [u32; Severity::ALL.len()],
 }
@@ -38,6 +42,7 @@ impl HotRows {
         }
         Self {
             stream,
+            gist: Gist::of(entries.text()),
             entries,
             new,
             ids,
@@ -51,6 +56,7 @@ impl HotRows {
     pub(crate) fn memory_bytes(&self) -> usize {
         const SET_BYTES_PER_ID: usize = 18;
         self.entries.memory_bytes()
+            + self.gist.memory_bytes()
             + self.ids.len() * (size_of::<EntryId>() + SET_BYTES_PER_ID)
             + size_of::<Self>()
     }

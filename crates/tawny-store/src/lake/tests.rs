@@ -44,6 +44,20 @@ async fn gauges_know_at_the_start_what_is_there() {
 }
 
 #[tokio::test]
+async fn a_fresh_file_system_is_a_place_for_a_store() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("lake/lost+found")).unwrap();
+    let store = open(&dir, &mut Registry::default()).await;
+    store
+        .append(vec![Line::at(0, "a line").entry(&stream("a"))])
+        .await
+        .unwrap();
+    drop(store);
+    let again = open(&dir, &mut Registry::default()).await;
+    assert_eq!(again.stats().await.unwrap().n_entries, 1);
+}
+
+#[tokio::test]
 async fn an_append_that_meets_damage_fails_alone() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir, &mut Registry::default()).await;

@@ -370,3 +370,85 @@ async fn server_cut_off_from_its_bucket_is_replaced_and_then_writes_no_more() {
     flush(&second).await.unwrap();
     assert_eq!(search_all(&second, "").await.len(), 2);
 }
+
+fn is_lease(path: &str) -> bool {
+    path.ends_with("/_tawny/writer.json")
+}
+
+#[tokio::test]
+async fn renewal_whose_answer_is_lost_costs_no_lease() {
+    let (s3, dir) = (S3::start(), tempfile::tempdir().unwrap());
+    let store = open(config_at(&dir.path().join("first"), s3.bucket()))
+        .await
+        .unwrap();
+    // One renewal is done and not answered, and then nothing says so any more.
+    let (asked_tx, mut asked_rx) = tokio::sync::mpsc::channel(1_024);
+    let mut is_lost = false;
+    s3.fail(move |method, path| {
+        if !is_lease(path) {
+            return None;
+        }
+        asked_tx.try_send(method.clone()).unwrap();
+        if !is_lost && *method == Method::PUT {
+            is_lost = true;
+            return Some(Fault::NoAnswer);
+        }
+        is_lost.then_some(Fault::Status(500))
+    });
+    while asked_rx.recv().await.unwrap() != Method::PUT {}
+    asked_rx.recv().await.unwrap();
+    let (renewed_tx, mut renewed_rx) = tokio::sync::mpsc::channel(1_024);
+    s3.fail(move |method, path| {
+        if is_lease(path) && *method == Method::PUT {
+            renewed_tx.try_send(()).unwrap();
+        }
+        None
+    });
+    // The third is only asked for when the second had worked.
+    for _ in 0..3 {
+        renewed_rx.recv().await.unwrap();
+    }
+    Feed::new("api")
+        .write(&store, [Line::at(0, "still the owner")])
+        .await;
+    flush(&store).await.unwrap();
+    assert_eq!(search_all(&store, "owner").await.len(), 1);
+}
+
+#[tokio::test]
+async fn takeover_that_failed_is_finished_by_the_next_start() {
+    let (s3, dir) = (S3::start(), tempfile::tempdir().unwrap());
+    let first = s3.beside();
+    let first_config = config_at(&dir.path().join("first"), first.bucket());
+    let store = open(first_config).await.unwrap();
+    Feed::new("api")
+        .write(&store, [Line::at(0, "in a segment")])
+        .await;
+    flush(&store).await.unwrap();
+    first.fail(|_, _| Some(Fault::Status(500)));
+    // The second takes the lease and cannot say so in the table.
+    let second_config = config_at(&dir.path().join("second"), s3.bucket());
+    let mut is_taken = false;
+    s3.fail(move |method, path| {
+        is_taken |= is_lease(path) && *method == Method::PUT;
+        (is_taken && *method == Method::PUT && path.contains("/_delta_log/"))
+            .then_some(Fault::Status(500))
+    });
+    let error = open(second_config.clone()).await.unwrap_err();
+    assert_eq!(error.remedy(), Remedy::Retry, "{error}");
+    s3.recover();
+    let versions = || {
+        let asked = s3.take_asked();
+        let commits = asked
+            .iter()
+            .filter(|asked| asked.method == Method::PUT && asked.path.contains("/_delta_log/"));
+        commits.count()
+    };
+    versions();
+    let second = open(second_config).await.unwrap();
+    assert!(
+        versions() > 0,
+        "a commit takes the place of any that the first may still try"
+    );
+    assert_eq!(search_all(&second, "").await.len(), 1);
+}

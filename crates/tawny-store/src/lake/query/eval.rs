@@ -9,7 +9,10 @@ use super::{
     residual::{Class, Outcome},
     scan::{Needle, Scan},
 };
-use crate::lake::run::{AttributeColumns, Block, Columns};
+use crate::lake::{
+    rows::HotRows,
+    run::{AttributeColumns, Block, Columns},
+};
 
 /// What is left of a query, made ready to be put to blocks.
 #[derive(Debug)]
@@ -67,14 +70,14 @@ impl Test {
         columns
     }
 
-    /// Whether a row may match whose message and values are somewhere in this text.
-    pub(super) fn may_match(&self, text: &str) -> bool {
+    /// Whether any row of a batch may match for what it says.
+    pub(super) fn may_match(&self, batch: &HotRows) -> bool {
         match self {
-            Self::And(parts) => parts.iter().all(|part| part.may_match(text)),
-            Self::Or(parts) => parts.iter().any(|part| part.may_match(text)),
-            Self::Message(scan) => scan.may_match(text),
+            Self::And(parts) => parts.iter().all(|part| part.may_match(batch)),
+            Self::Or(parts) => parts.iter().any(|part| part.may_match(batch)),
+            Self::Message(scan) => scan.may_match(batch),
             Self::Attribute { needle, .. } => {
-                needle.as_ref().is_none_or(|needle| needle.may_be_in(text))
+                needle.as_ref().is_none_or(|needle| needle.may_be_in(batch))
             }
             Self::All | Self::Not(_) | Self::Output(_) => true,
         }

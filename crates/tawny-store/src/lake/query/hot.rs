@@ -51,7 +51,7 @@ impl<'s> HotClasses<'s> {
                     .or_insert_with(|| classify(self.snapshot, self.residuals, &batch.stream))
             }
         };
-        let may_match = !class.is_never() && class.may_match(batch.entries.text());
+        let may_match = !class.is_never() && class.may_match(batch);
         may_match.then(|| Arc::clone(class))
     }
 }

@@ -9,6 +9,7 @@ use tawny_query::{Expr, Field, FieldTest};
 use super::{eval::Test, narrow::probe_of};
 use crate::lake::{
     probe::Probe,
+    rows::HotRows,
     run::{AttributeColumns, Columns, SeverityCounts},
 };
 
@@ -95,8 +96,8 @@ impl Class {
         }
     }
 
-    /// Whether a row may match whose message and values are somewhere in this text.
-    pub(super) fn may_match(&self, text: &str) -> bool {
+    /// Whether any row of a batch may match for what it says.
+    pub(super) fn may_match(&self, batch: &HotRows) -> bool {
         let mut before: Option<&Outcome> = None;
         self.outcomes.iter().any(|outcome| {
             // Most queries leave the same rest for all severities.
@@ -109,7 +110,7 @@ impl Class {
             match outcome {
                 Outcome::Never => false,
                 Outcome::Always => true,
-                Outcome::Rest(rest) => rest.test.may_match(text),
+                Outcome::Rest(rest) => rest.test.may_match(batch),
             }
         })
     }

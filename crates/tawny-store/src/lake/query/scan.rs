@@ -1,10 +1,11 @@
 //! Fast search over the messages of a block: one scan of all their bytes finds the rows worth a look.
 
 use arrow_array::StringArray;
-use memchr::{memchr, memchr_iter, memmem};
+use memchr::{memchr_iter, memmem};
 use tawny_query::{FieldTest, TextTest, is_word_char, occurrences};
 
 use super::literals::required_parts;
+use crate::lake::{gist::Gram, rows::HotRows};
 
 const ESC: u8 = 0x1b;
 
@@ -21,6 +22,7 @@ const MAX_NEEDLE: usize = 64;
 #[derive(Debug, PartialEq)]
 pub(super) struct Needle {
     text: String,
+    grams: Vec<Gram>,
     /// Whether finding it decides the test, and what may not stand beside it.
     exact: Option<Edges>,
 }
@@ -43,6 +45,7 @@ pub(super) struct Scan {
 impl Needle {
     fn of(test: &TextTest) -> Option<Self> {
         let exact = |text: &str, start, end| Self {
+            grams: Gram::all_of(text),
             text: text.to_owned(),
             exact: Some(Edges { start, end }),
         };
@@ -76,17 +79,18 @@ impl Needle {
         }
     }
 
-    /// Whether some text like it is in this one.
-    pub(super) fn may_be_in(&self, text: &str) -> bool {
-        self.has_odd_letters(text.as_bytes())
-            || occurrences(text.as_bytes(), self.text.as_bytes())
-                .next()
-                .is_some()
+    /// Whether some text like it is in a batch.
+    pub(super) fn may_be_in(&self, batch: &HotRows) -> bool {
+        if !batch.gist.is_ascii && self.has_odd_letters() {
+            return true;
+        }
+        let text = batch.entries.text().as_bytes();
+        batch.gist.may_hold(&self.grams) && occurrences(text, self.text.as_bytes()).next().is_some()
     }
 
     /// Whether letters that are not ASCII may stand for some of it.
-    fn has_odd_letters(&self, text: &[u8]) -> bool {
-        self.text.contains(['i', 'k']) && !text.is_ascii()
+    fn has_odd_letters(&self) -> bool {
+        self.text.contains(['i', 'k'])
     }
 
     /// The longest stretch of ASCII in texts that must all be there.
@@ -97,6 +101,7 @@ impl Needle {
         let longest = parts.max_by_key(|part| part.len())?;
         let longest = longest.get(..MAX_NEEDLE).unwrap_or(longest);
         (longest.len() > 1).then(|| Self {
+            grams: Gram::all_of(longest),
             text: longest.to_owned(),
             exact: None,
         })
@@ -119,12 +124,12 @@ impl Scan {
         }
     }
 
-    /// Whether a message that is somewhere in this text may pass the test.
-    pub(super) fn may_match(&self, text: &str) -> bool {
+    /// Whether any message of a batch may pass the test.
+    pub(super) fn may_match(&self, batch: &HotRows) -> bool {
         // Colour codes part words.
         self.needle
             .as_ref()
-            .is_none_or(|needle| needle.may_be_in(text) || memchr(ESC, text.as_bytes()).is_some())
+            .is_none_or(|needle| batch.gist.has_escape || needle.may_be_in(batch))
     }
 
     /// The rows, of those given, whose message passes the test; ascending.
@@ -194,7 +199,7 @@ fn look(needle: &Needle, messages: &StringArray, first: usize, sights: &mut [Sig
     for position in memchr_iter(ESC, text) {
         sights[row_of(position)] = Sight::Perhaps;
     }
-    if needle.has_odd_letters(text) {
+    if needle.has_odd_letters() && !text.is_ascii() {
         for letter in FOLD_TO_ASCII {
             let mut row_of = rows_of();
             for position in memmem::find_iter(text, letter) {
