@@ -65,7 +65,8 @@ pub(super) fn merge_segments(shared: &Shared, inputs: &[Arc<Live>]) -> Result<Me
     Ok(rewritten.map_or(Merged::NoFewer, |_| Merged::Replaced))
 }
 
-/// Merges each day's segments into one; answers how many went.
+/// Merges each day's segments into one; answers how many went. A day with damage stays as it is, and is the error when
+/// all others are done.
 pub(super) fn everything(shared: &Shared) -> Result<u64, Error> {
     let mut days: BTreeMap<Day, Vec<Arc<Live>>> = BTreeMap::new();
     for live in shared.state.live().iter() {
@@ -74,12 +75,16 @@ pub(super) fn everything(shared: &Shared) -> Result<u64, Error> {
             .push(Arc::clone(live));
     }
     let mut n_gone = 0;
+    let mut damage = None;
     for inputs in days.into_values().filter(|inputs| inputs.len() > 1) {
-        if let Merged::Replaced = merge_segments(shared, &inputs)? {
-            n_gone += inputs.len() as u64 - 1;
+        match merge_segments(shared, &inputs) {
+            Ok(Merged::Replaced) => n_gone += inputs.len() as u64 - 1,
+            Ok(Merged::NoFewer) => {}
+            Err(error @ Error::Damaged { .. }) => damage = damage.or(Some(error)),
+            Err(error) => return Err(error),
         }
     }
-    Ok(n_gone)
+    damage.map_or(Ok(n_gone), Err)
 }
 
 /// How much of a segment goes.

@@ -155,7 +155,14 @@ impl Maintainer {
             .cloned()
             .collect();
         for live in old {
-            n_deleted += compact::delete_rows(&self.shared, &live, cutoffs)?;
+            match compact::delete_rows(&self.shared, &live, cutoffs) {
+                Ok(n) => n_deleted += n,
+                // Those of the others need not stay for what will not get better.
+                Err(error @ Error::Damaged { .. }) => {
+                    tracing::error!(%error, "old rows of a damaged segment stay until all of it is old");
+                }
+                Err(error) => return Err(error),
+            }
         }
         self.shared.metrics.deleted(n_deleted);
         Ok(n_deleted)
@@ -214,7 +221,14 @@ impl Maintainer {
             .collect();
         if self.shared.state.n_described() > in_use.len() {
             for run in &snapshot.runs {
-                let index = run.index()?;
+                let index = match run.index() {
+                    Ok(index) => index,
+                    Err(error @ Error::Damaged { .. }) => {
+                        tracing::error!(%error, "no stream is forgotten while one segment does not say which it has");
+                        return Ok(());
+                    }
+                    Err(error) => return Err(error),
+                };
                 in_use.extend(
                     index
                         .streams()

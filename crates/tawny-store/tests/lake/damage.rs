@@ -5,11 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tawny_model::{LogEntry, Remedy};
+use tawny_model::{LogEntry, Remedy, Stream};
 use tawny_query::Query;
 use tawny_store::{
     Error, Filter, Retention,
-    conformance::{Feed, Line, filter, search_all},
+    conformance::{Feed, Line, filter, search_all, stream},
 };
 
 use super::*;
@@ -205,6 +205,48 @@ async fn files_of_others_in_the_directory_are_left_alone() {
     for other in &others {
         assert!(other.exists(), "{}", other.display());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_segment_keeps_no_other_from_merging_and_ageing() {
+    let directory = Directory::patient();
+    let store = try_open(&directory, &clock()).await.unwrap();
+    let of = |namespace: &str| {
+        Feed::of(Arc::new(Stream {
+            namespace: namespace.into(),
+            ..(*stream(namespace)).clone()
+        }))
+    };
+    let (mut dev, mut prod) = (of("dev"), of("prod"));
+    let midnight = -T0.rem_euclid(24 * HOUR_NS);
+    for half_day in 0..6i64 {
+        for feed in [&mut dev, &mut prod] {
+            let start = midnight + half_day * 12 * HOUR_NS;
+            let line = |n: i64| Line::at(start + n, format!("line {n}"));
+            feed.write(&store, (0..100).map(line)).await;
+        }
+        flush(&store).await;
+    }
+    let files = || files_below(&directory.root(), ".parquet");
+    let before = files();
+    assert_eq!(before.len(), 6);
+    // Pages of data; its index stays as it is.
+    let mut bytes = fs::read(&before[2]).unwrap();
+    let n_bytes = bytes.len();
+    bytes[8..n_bytes / 3].fill(0xa5);
+    fs::write(&before[2], bytes).unwrap();
+    let error = store.compact().await.unwrap_err();
+    let name = before[2].file_name().unwrap().to_str().unwrap();
+    assert!(error.to_string().contains(name), "{error}");
+    let merged = files().iter().filter(|path| !before.contains(path)).count();
+    assert_eq!(merged, 2, "both sound days");
+
+    let retention = Retention {
+        namespaces: [("dev".to_owned(), Some(Duration::ZERO))].into(),
+        ..Retention::default()
+    };
+    let now = Timestamp::from_nanos(T0 + 72 * HOUR_NS);
+    assert_eq!(store.apply_retention(&retention, now).await.unwrap(), 500);
 }
 
 #[tokio::test(flavor = "multi_thread")]

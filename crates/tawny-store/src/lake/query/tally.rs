@@ -427,7 +427,14 @@ impl Tally<'_> {
             first: extent.first,
             last: extent.last,
         });
-        columns.time |= is_cut || self.needs.bucket_ns.is_some();
+        let counts_alike = |piece: &Piece| {
+            let rows = &plan.index.streams()[piece.stream as usize];
+            self.needs.counts_alike(Span {
+                first: rows.first,
+                last: rows.last,
+            })
+        };
+        columns.time |= is_cut || !task.pieces.iter().all(counts_alike);
         let in_time = |block: &Block, piece: &Piece| -> Vec<u32> {
             let rows = piece.rows.start - block.first_row..piece.rows.end - block.first_row;
             if is_cut {
