@@ -6,6 +6,7 @@ pub mod ast;
 mod compat;
 mod error;
 mod field;
+mod finder;
 mod matcher;
 mod parse;
 mod print;
@@ -18,6 +19,7 @@ use std::fmt;
 pub use ast::{Comparison, Expr, Field, FieldTest, Glob, Regex, TextTest};
 pub use compat::parse_fts5;
 pub use error::ParseError;
+pub use finder::Finder;
 pub use matcher::Record;
 pub use parse::{MAX_DEPTH, MAX_NODES, MAX_REGEXES, MAX_TEXT_BYTES, parse};
 pub use text::{

@@ -201,6 +201,11 @@ pub fn occurrences<'t>(text: &'t [u8], part: &'t [u8]) -> impl Iterator<Item = u
     })
 }
 
+/// Rank of a byte by how common it is in log lines, the rarest first.
+pub(crate) fn commonness(byte: u8) -> u8 {
+    COMMONNESS[usize::from(byte)]
+}
+
 /// Rank of each byte in English log lines; a scan looks for the rarest byte of what it seeks.
 const COMMONNESS: [u8; 256] = {
     let rare_to_common = b"zqjxkvbywgpfmucdlhrsnioate0123456789-_./:= ";

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow_array::Array as _;
 use tawny_model::Severity;
 use tawny_query::{Expr, Field, FieldTest};
 
@@ -121,7 +122,13 @@ impl Test {
             }
             Self::Attribute { key, test, .. } => {
                 let attributes = block.attributes();
-                rows.retain(|row| test.matches(attributes.get(*row as usize, key)));
+                match attributes.column(key) {
+                    Some(column) => rows.retain(|row| {
+                        let row = *row as usize;
+                        test.matches(column.is_valid(row).then(|| column.value(row)))
+                    }),
+                    None => rows.retain(|row| test.matches(attributes.get(*row as usize, key))),
+                }
                 rows
             }
         }

@@ -28,9 +28,39 @@ pub(super) struct RunPlan {
     pub(super) run: Arc<dyn Run>,
     pub(super) index: Arc<RunIndex>,
     classes: Vec<Arc<Class>>,
-    /// By class, for each block whether it may hold a match; `None` when all may.
-    may_hold: Vec<Option<Vec<bool>>>,
+    /// By class; `None` when all blocks may hold a match.
+    may_hold: Vec<Option<Arc<MayHold>>>,
     selected: Selected,
+}
+
+/// Which blocks may hold a match.
+#[derive(Debug)]
+struct MayHold {
+    blocks: Vec<bool>,
+    /// How many of them do, before each block and at the end.
+    n_before: Vec<u32>,
+}
+
+impl MayHold {
+    fn new(blocks: Vec<bool>) -> Self {
+        let mut n = 0;
+        let mut n_before = vec![0];
+        n_before.extend(blocks.iter().map(|may_hold| {
+            n += u32::from(*may_hold);
+            n
+        }));
+        Self { blocks, n_before }
+    }
+
+    fn has_any(&self) -> bool {
+        self.n_before.last().is_some_and(|n| *n > 0)
+    }
+
+    /// Whether any of these blocks may hold one.
+    fn has_any_of(&self, blocks: Range<u32>) -> bool {
+        let n_before = |block: u32| self.n_before.get(block as usize);
+        n_before(blocks.start) != n_before(blocks.end)
+    }
 }
 
 /// The streams that may have matches.
@@ -85,12 +115,17 @@ impl RunPlan {
             }
             (Selected::All, vec![class])
         };
-        if classes.is_empty() {
+        let may_hold = may_hold(&**run, &classes)?;
+        let is_out = |blocks: &Option<Arc<MayHold>>| {
+            let blocks = blocks.as_deref();
+            blocks.is_some_and(|blocks| !blocks.has_any())
+        };
+        if may_hold.iter().all(is_out) {
             return Ok(None);
         }
         Ok(Some(Self {
             run_idx: u32::try_from(run_idx).expect("runs are not that many"),
-            may_hold: may_hold(&**run, &classes)?,
+            may_hold,
             run: Arc::clone(run),
             index,
             classes,
@@ -119,9 +154,21 @@ impl RunPlan {
 
     fn may_hold(&self, class: u32, block_idx: u32) -> bool {
         match self.may_hold.get(class as usize) {
-            Some(Some(blocks)) => blocks.get(block_idx as usize).copied().unwrap_or(true),
+            Some(Some(may_hold)) => {
+                let blocks = &may_hold.blocks;
+                blocks.get(block_idx as usize).copied().unwrap_or(true)
+            }
             _ => true,
         }
+    }
+
+    /// Whether any block with rows of the stream may hold a match.
+    fn stream_may_hold(&self, class: u32, rows: &Range<u32>) -> bool {
+        let Some(Some(may_hold)) = self.may_hold.get(class as usize) else {
+            return true;
+        };
+        let block_rows = self.run.block_rows();
+        may_hold.has_any_of(rows.start / block_rows..rows.end.div_ceil(block_rows))
     }
 
     /// The streams that may have matches in the span, with their numbers and classes.
@@ -137,7 +184,10 @@ impl RunPlan {
                 Selected::Some(selected) => selected[idx],
             };
             let found = &streams[stream as usize];
-            (found.first <= span.last && span.first <= found.last).then_some((stream, found, class))
+            let may_match = found.first <= span.last
+                && span.first <= found.last
+                && self.stream_may_hold(class, &found.rows);
+            may_match.then_some((stream, found, class))
         })
     }
 
@@ -219,10 +269,10 @@ impl RunPlan {
 }
 
 /// Asks the filters, for each class, which blocks may hold matches.
-fn may_hold(run: &dyn Run, classes: &[Arc<Class>]) -> Result<Vec<Option<Vec<bool>>>, Error> {
+fn may_hold(run: &dyn Run, classes: &[Arc<Class>]) -> Result<Vec<Option<Arc<MayHold>>>, Error> {
     let together = (classes.len() > MAX_PROBES)
         .then(|| Probe::either(classes.iter().map(|class| class.probe.clone())));
-    let mut known: Vec<(&Probe, Option<Vec<bool>>)> = Vec::new();
+    let mut known: Vec<(&Probe, Option<Arc<MayHold>>)> = Vec::new();
     let mut of_classes = Vec::new();
     for class in classes {
         let probe = together.as_ref().unwrap_or(&class.probe);
@@ -231,7 +281,7 @@ fn may_hold(run: &dyn Run, classes: &[Arc<Class>]) -> Result<Vec<Option<Vec<bool
             (Some((_, blocks)), _) => blocks.clone(),
             (None, Probe::Any) => None,
             (None, probe) => {
-                let blocks = Some(run.may_hold(probe)?);
+                let blocks = Some(Arc::new(MayHold::new(run.may_hold(probe)?)));
                 known.push((probe, blocks.clone()));
                 blocks
             }

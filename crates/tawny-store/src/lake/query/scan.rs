@@ -2,7 +2,7 @@
 
 use arrow_array::StringArray;
 use memchr::{memchr_iter, memmem};
-use tawny_query::{FieldTest, TextTest, is_word_char, occurrences};
+use tawny_query::{FieldTest, Finder, TextTest, is_word_char};
 
 use super::literals::required_parts;
 use crate::lake::{gist::Gram, rows::HotRows};
@@ -21,7 +21,7 @@ const MAX_NEEDLE: usize = 64;
 /// ASCII text, folded, that a message must hold to pass a test, colour codes and odd letters aside.
 #[derive(Debug, PartialEq)]
 pub(super) struct Needle {
-    text: String,
+    text: Finder,
     grams: Vec<Gram>,
     /// Whether finding it decides the test, and what may not stand beside it.
     exact: Option<Edges>,
@@ -46,7 +46,7 @@ impl Needle {
     fn of(test: &TextTest) -> Option<Self> {
         let exact = |text: &str, start, end| Self {
             grams: Gram::all_of(text),
-            text: text.to_owned(),
+            text: Finder::new(text),
             exact: Some(Edges { start, end }),
         };
         let found = match test {
@@ -63,11 +63,12 @@ impl Needle {
             }
             _ => return None,
         };
-        let is_short = (1..=MAX_NEEDLE).contains(&found.text.len());
-        if is_short && found.text.is_ascii() {
+        let text = found.text.part();
+        let is_short = (1..=MAX_NEEDLE).contains(&text.len());
+        if is_short && text.is_ascii() {
             Some(found)
         } else {
-            Self::part([found.text.as_str()])
+            Self::part([text])
         }
     }
 
@@ -85,12 +86,12 @@ impl Needle {
             return true;
         }
         let text = batch.entries.text().as_bytes();
-        batch.gist.may_hold(&self.grams) && occurrences(text, self.text.as_bytes()).next().is_some()
+        batch.gist.may_hold(&self.grams) && self.text.find_iter(text).next().is_some()
     }
 
     /// Whether letters that are not ASCII may stand for some of it.
     fn has_odd_letters(&self) -> bool {
-        self.text.contains(['i', 'k'])
+        self.text.part().contains(['i', 'k'])
     }
 
     /// The longest stretch of ASCII in texts that must all be there.
@@ -102,7 +103,7 @@ impl Needle {
         let longest = longest.get(..MAX_NEEDLE).unwrap_or(longest);
         (longest.len() > 1).then(|| Self {
             grams: Gram::all_of(longest),
-            text: longest.to_owned(),
+            text: Finder::new(longest),
             exact: None,
         })
     }
@@ -208,14 +209,14 @@ fn look(needle: &Needle, messages: &StringArray, first: usize, sights: &mut [Sig
         }
     }
     let mut row_of = rows_of();
-    for position in occurrences(text, needle.text.as_bytes()) {
+    for position in needle.text.find_iter(text) {
         let row = row_of(position);
         if sights[row] != Sight::Nothing {
             continue;
         }
         let message = messages.value(first + row);
         let start = position - (at(row) - base);
-        let end = start + needle.text.len();
+        let end = start + needle.text.part().len();
         if end > message.len() {
             continue;
         }
@@ -259,7 +260,9 @@ mod tests {
     #[test]
     fn a_test_is_known_by_its_longest_text() {
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-        let of = |test| Needle::of(&test).map(|needle| (needle.text, needle.exact.is_some()));
+        let of = |test| {
+            Needle::of(&test).map(|needle| (needle.text.part().to_owned(), needle.exact.is_some()))
+        };
         for (test, needle) in [
             (TextTest::Phrase(words(&["error"])), Some(("error", true))),
             (

@@ -1,22 +1,25 @@
 //! What was read and decoded, shared by all segments and bounded in bytes; the least recently used goes first, and
-//! indexes after all else.
+//! indexes after all else. A column takes the place of another only if it is asked for more often: a question that goes
+//! through more than fits keeps what it can instead of driving out all before it comes round again.
 
 use std::{
     any::Any,
     collections::BTreeMap,
     fmt,
+    hash::BuildHasher as _,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
 
+use rustc_hash::FxBuildHasher;
 use zstd::bulk::Decompressor;
 
 use crate::group::lock;
 
 /// Names a thing of a segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Part {
     Root,
     Streams,
@@ -45,8 +48,58 @@ pub(crate) struct BlockCache {
     decompressors: Mutex<Vec<Decompressor<'static>>>,
 }
 
+/// How often things were asked for lately, roughly: a count-min sketch that forgets.
+///
+/// Source: Einziger, Friedman and Manes, "TinyLFU: A Highly Efficient Cache Admission Policy", ACM TOS 13 (2017).
+#[derive(Debug)]
+struct Frequencies {
+    counts: Box<[u8]>,
+    n_noted: usize,
+}
+
+/// Counters, a byte each; far more than columns of a full cache.
+const N_COUNTS: usize = 1 << 15;
+
+/// All counts are halved after so many questions, so that what was asked for yesterday makes room.
+const FORGET_EVERY: usize = 8 * N_COUNTS;
+
+impl Default for Frequencies {
+    fn default() -> Self {
+        Self {
+            counts: vec![0; N_COUNTS].into(),
+            n_noted: 0,
+        }
+    }
+}
+
+impl Frequencies {
+    fn places(key: Key) -> [usize; 2] {
+        let hash = FxBuildHasher.hash_one(key);
+        [hash, hash.rotate_left(32)].map(|hash| (hash >> 20) as usize % N_COUNTS)
+    }
+
+    fn note(&mut self, key: Key) {
+        for place in Self::places(key) {
+            self.counts[place] = self.counts[place].saturating_add(1);
+        }
+        self.n_noted += 1;
+        if self.n_noted == FORGET_EVERY {
+            self.n_noted = 0;
+            for count in &mut self.counts {
+                *count /= 2;
+            }
+        }
+    }
+
+    fn of(&self, key: Key) -> u8 {
+        let [a, b] = Self::places(key);
+        self.counts[a].min(self.counts[b])
+    }
+}
+
 #[derive(Debug, Default)]
 struct Inner {
+    frequencies: Frequencies,
     entries: BTreeMap<Key, Entry>,
     /// By when each was last used, columns and sections of indexes: a question that goes through all there is must not
     /// cost the indexes, which every question needs.
@@ -151,6 +204,7 @@ impl BlockCache {
 
 impl Inner {
     fn touch(&mut self, key: Key) -> Option<AnyValue> {
+        self.frequencies.note(key);
         let now = self.now + 1;
         let entry = self.entries.get_mut(&key)?;
         let (before, value) = (entry.used, Arc::clone(&entry.value));
@@ -184,6 +238,13 @@ impl Inner {
         while self.n_bytes + n_bytes > max_bytes
             && let Some(oldest) = self.oldest()
         {
+            let is_column = |(_, part): Key| matches!(part, Part::Column { .. });
+            if is_column(key)
+                && is_column(oldest)
+                && self.frequencies.of(key) <= self.frequencies.of(oldest)
+            {
+                return evicted;
+            }
             evicted.extend(self.remove(oldest));
         }
         self.now += 1;
@@ -231,11 +292,29 @@ mod tests {
             put(&cache, 0, block_idx, SMALL);
         }
         assert!(cache.get::<u32>(0, column(0)).is_some());
+        assert!(cache.get::<u32>(0, column(3)).is_none());
         put(&cache, 0, 3, SMALL);
         let held: Vec<u32> = (0..4)
             .filter(|block_idx| cache.get::<u32>(0, column(*block_idx)).is_some())
             .collect();
         assert_eq!(held, [0, 2, 3]);
+    }
+
+    #[test]
+    fn going_through_more_than_fits_keeps_what_fits() {
+        let cache = BlockCache::new(4 * (SMALL + ENTRY_BYTES));
+        let is_there = |block_idx: u32| {
+            let found = cache.get::<u32>(0, column(block_idx)).is_some();
+            if !found {
+                put(&cache, 0, block_idx, SMALL);
+            }
+            found
+        };
+        let n_found = (0..10).flat_map(|_| 0..8).filter(|idx| is_there(*idx));
+        assert_eq!(n_found.count(), 9 * 4);
+        // What is asked for more often gets in.
+        let n_asked = (0..).take_while(|_| !is_there(8)).count();
+        assert!((2..20).contains(&n_asked), "{n_asked}");
     }
 
     #[test]
