@@ -11,8 +11,8 @@ use crate::{Timestamp, Workload};
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NodeState {
-    pub uid: Arc<str>,
     pub name: Arc<str>,
+    pub created: Option<Timestamp>,
     pub conditions: Vec<Condition>,
 }
 
