@@ -42,7 +42,10 @@ pub enum Cause {
     /// The runtime could not start the container's command.
     StartFailed { reason: Arc<str> },
     /// The image cannot be had.
-    ImagePull { image: Arc<str>, failure: PullFailure },
+    ImagePull {
+        image: Arc<str>,
+        failure: PullFailure,
+    },
     /// The container cannot be created from its spec.
     Config {
         reason: Arc<str>,
@@ -218,6 +221,8 @@ impl Cause {
             Self::Crash { exit, restarting } => {
                 exit.map_or(Severity::Medium, |exit| exit.severity(*restarting))
             }
+            // It happens while the pod goes anyway.
+            Self::Config { reason, .. } if &**reason == "FailedPreStopHook" => Severity::Low,
             // The pod does not come up until it succeeds, whatever the code.
             Self::InitFailure { .. }
             | Self::OutOfMemory { .. }

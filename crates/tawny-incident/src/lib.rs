@@ -6,16 +6,24 @@
 pub mod book;
 pub mod cause;
 pub mod detect;
+mod error;
 pub mod exit;
+mod hints;
 pub mod message;
 mod occurrence;
+pub mod report;
+pub mod sentence;
 mod severity;
+#[cfg(test)]
+mod testing;
 
 pub use book::{Book, Change, Incident, IncidentId};
 pub use cause::Cause;
 pub use detect::{Context, Evidence, OomProof};
+pub use error::Error;
 pub use exit::Exit;
 pub use occurrence::{
     DeadRun, Findings, Health, MAX_MESSAGE_BYTES, Marker, MarkerKind, Occurrence, Scope, Subject,
 };
+pub use report::IncidentReport;
 pub use severity::Severity;

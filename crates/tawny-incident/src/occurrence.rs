@@ -8,7 +8,7 @@ use tawny_model::{
     observed::{ContainerKind, Resources},
 };
 
-use crate::{Cause, Severity, exit::Exit};
+use crate::{Cause, Severity, detect::LogSignature, exit::Exit};
 
 /// Longest message kept of a status or event, the limit of a termination message
 /// (`types.MaxPodTerminationMessageLogLength` of the kubelet is 4096 for one container).
@@ -29,6 +29,9 @@ pub struct Occurrence {
     /// What Kubernetes says, at most [`MAX_MESSAGE_BYTES`].
     #[serde(default)]
     pub message: Arc<str>,
+    /// What its last lines say; empty until somebody has read them.
+    #[serde(default)]
+    pub signatures: Vec<LogSignature>,
     /// It was there when watching began, so that nobody needs to be told.
     #[serde(default)]
     pub existing: bool,
@@ -77,8 +80,16 @@ pub struct DeadRun {
 }
 
 impl Occurrence {
+    /// Severity of this one occurrence (section 4.3): exit code 2 may be a wrong option, or a Go panic.
     pub fn severity(&self) -> Severity {
-        self.cause.severity()
+        let severity = self.cause.severity();
+        let is_panic = matches!(&self.cause, Cause::Crash { exit: Some(exit), .. } if exit.code == 2)
+            && self.signatures.contains(&LogSignature::Panic);
+        if is_panic {
+            severity.max(Severity::High)
+        } else {
+            severity
+        }
     }
 
     /// What a death is known by while the runtime's id of the container is not: pod, container and restart.

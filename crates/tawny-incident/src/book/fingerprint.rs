@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use tawny_model::{Timestamp, stream::Fnv};
 
-use crate::{Cause, Subject};
+use crate::{Cause, Error, Subject};
 
 /// Hash of place, class of cause, and detail; stable, because it is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -17,13 +17,6 @@ pub struct Fingerprint(pub u64);
 pub struct IncidentId {
     pub fingerprint: Fingerprint,
     pub opened_secs: i64,
-}
-
-/// A text that is no incident's id.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no incident id, expected 16 hex digits, a dash and seconds, as in 89abcdef01234567-1763740800")]
-pub struct BadIncidentId {
-    pub text: String,
 }
 
 impl Fingerprint {
@@ -81,9 +74,9 @@ impl fmt::Display for IncidentId {
 }
 
 impl FromStr for IncidentId {
-    type Err = BadIncidentId;
+    type Err = Error;
 
-    fn from_str(text: &str) -> Result<Self, BadIncidentId> {
+    fn from_str(text: &str) -> Result<Self, Error> {
         let parse = || {
             let (fingerprint, opened) = text.split_once('-')?;
             if fingerprint.len() != 16 {
@@ -94,7 +87,7 @@ impl FromStr for IncidentId {
                 opened_secs: opened.parse().ok()?,
             })
         };
-        parse().ok_or_else(|| BadIncidentId {
+        parse().ok_or_else(|| Error::BadIncidentId {
             text: text.to_owned(),
         })
     }
@@ -107,9 +100,9 @@ impl From<IncidentId> for String {
 }
 
 impl TryFrom<String> for IncidentId {
-    type Error = BadIncidentId;
+    type Error = Error;
 
-    fn try_from(text: String) -> Result<Self, BadIncidentId> {
+    fn try_from(text: String) -> Result<Self, Error> {
         text.parse()
     }
 }

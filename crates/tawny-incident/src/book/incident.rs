@@ -1,6 +1,6 @@
 //! One incident and its life: open, recurring, resolved, regressed (section 4.5).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tawny_model::Timestamp;
@@ -177,9 +177,7 @@ impl Incident {
             self.watch();
         }
         let (_, floor) = TIERS.iter().find(|(count, _)| *count == self.streak)?;
-        self.severity = self
-            .severity
-            .max((*floor).min(self.latest.cause.ceiling()));
+        self.severity = self.severity.max((*floor).min(self.latest.cause.ceiling()));
         Some(self.severity)
     }
 
@@ -217,6 +215,12 @@ impl Incident {
             self.watched.remove(0);
         }
         self.watched.push((scope, Watched::Unheard));
+    }
+
+    /// Whether it is about this thing, or its workload is this.
+    pub(super) fn is_about(&self, scope: &Scope) -> bool {
+        self.watched.iter().any(|(watched, _)| watched == scope)
+            || self.subject().workload_scope().as_ref() == Some(scope)
     }
 
     /// Takes in how one of the things it is about does.
@@ -287,15 +291,5 @@ impl Incident {
         self.resolved_at = Some(now);
         self.updated_at = now;
         self.watched.clear();
-    }
-
-    /// Counts of what is watched, for tests of the bound.
-    #[cfg(test)]
-    pub(super) fn watched_by_state(&self) -> BTreeMap<String, usize> {
-        let mut counts = BTreeMap::new();
-        for (_, watched) in &self.watched {
-            *counts.entry(format!("{watched:?}")).or_default() += 1;
-        }
-        counts
     }
 }

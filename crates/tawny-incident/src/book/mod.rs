@@ -19,7 +19,7 @@ use tawny_model::Timestamp;
 
 use crate::{Cause, Findings, Health, Marker, Occurrence, Scope, Severity};
 
-pub use fingerprint::{BadIncidentId, Fingerprint, IncidentId};
+pub use fingerprint::{Fingerprint, IncidentId};
 pub use incident::{Incident, Quiet, RESOLVE_AFTER, STALE_AFTER, State};
 pub use seen::MAX_SEEN;
 pub use storm::{Digest, STORM_THRESHOLD, STORM_WINDOW};
@@ -29,6 +29,9 @@ use storm::Storm;
 
 /// Incidents held. Beyond it the longest resolved, then the longest untouched, is forgotten.
 pub const MAX_INCIDENTS: usize = 4_096;
+
+/// Things the index may name: more than all incidents together watch (64 pods and a workload each).
+const MAX_SCOPES: usize = MAX_INCIDENTS * 66;
 
 /// Within this time of its resolution an incident reopens; after it, the same trouble is a new one.
 pub const REGRESS_WITHIN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -162,15 +165,14 @@ impl Book {
     /// Takes note of something planned: the same thing, if it was counted as unexplained before, is taken back.
     pub fn note(&mut self, marker: &Marker, now: Timestamp) -> Vec<Change> {
         let mut changes = Vec::new();
-        if let Some(Some(id)) = self.seen.find(&marker.key)
-            && self
+        if let Some(Some(id)) = self.seen.find(&marker.key) {
+            let is_explained = self
                 .incidents
                 .get(&id)
-                .is_some_and(|incident| incident.cause().certainty() > 1)
-        {
-            return changes;
-        }
-        if let Some(Some(id)) = self.seen.find(&marker.key) {
+                .is_none_or(|incident| incident.cause().certainty() > 1);
+            if is_explained {
+                return changes;
+            }
             self.take_back(id, now, &mut changes);
         }
         self.seen.record(&marker.key, None);
@@ -179,13 +181,27 @@ impl Book {
 
     /// Takes in how something does that incidents may be about.
     pub fn hear(&mut self, scope: &Scope, health: Health, now: Timestamp) -> Vec<Change> {
-        let ids = self.by_scope.get(scope).cloned().unwrap_or_default();
-        for id in ids {
-            if let Some(incident) = self.incidents.get_mut(&id) {
-                incident.hear(scope, health, now);
+        let mut changes = Vec::new();
+        let mut ids = self.by_scope.remove(scope).unwrap_or_default();
+        ids.retain(|id| {
+            let Some(incident) = self.incidents.get_mut(id) else {
+                return false;
+            };
+            if !incident.is_open() || !incident.is_about(scope) {
+                return false;
             }
+            incident.hear(scope, health, now);
+            if incident.resolves_at().is_some_and(|at| at <= now) {
+                incident.resolve(now);
+                changes.push(Change::Resolved(*id));
+                return false;
+            }
+            health != Health::Gone || incident.is_about(scope)
+        });
+        if !ids.is_empty() {
+            self.by_scope.insert(scope.clone(), ids);
         }
-        self.tick(now)
+        changes
     }
 
     /// Lets time pass: resolves what has been healthy long enough, ends a storm, forgets what is long over.
@@ -201,7 +217,6 @@ impl Book {
         for id in over {
             if let Some(incident) = self.incidents.get_mut(&id) {
                 incident.resolve(now);
-                self.unindex(id);
                 changes.push(Change::Resolved(id));
             }
         }
@@ -342,6 +357,9 @@ impl Book {
 
     /// The open incident this occurrence follows from: its node's, or the trouble of its workload.
     fn parent_of(&self, occurrence: &Occurrence, own: IncidentId) -> Option<IncidentId> {
+        if !occurrence.cause.follows_node() && !occurrence.cause.is_consequence() {
+            return None;
+        }
         self.incidents
             .values()
             .filter(|incident| incident.is_open() && incident.id != own)
@@ -399,7 +417,6 @@ impl Book {
     }
 
     fn remove(&mut self, id: IncidentId) {
-        self.unindex(id);
         self.incidents.remove(&id);
         if self.by_fingerprint.get(&id.fingerprint) == Some(&id) {
             self.by_fingerprint.remove(&id.fingerprint);
@@ -418,11 +435,21 @@ impl Book {
         for scope in scopes {
             self.by_scope.entry(scope).or_default().insert(id);
         }
+        self.clean_index();
     }
 
-    fn unindex(&mut self, id: IncidentId) {
-        self.by_scope.retain(|_, ids| {
-            ids.remove(&id);
+    /// The index is cleaned as things are heard of; what is never heard of again is cleaned away here.
+    fn clean_index(&mut self) {
+        if self.by_scope.len() <= MAX_SCOPES {
+            return;
+        }
+        let incidents = &self.incidents;
+        self.by_scope.retain(|scope, ids| {
+            ids.retain(|id| {
+                incidents
+                    .get(id)
+                    .is_some_and(|incident| incident.is_open() && incident.is_about(scope))
+            });
             !ids.is_empty()
         });
     }
@@ -442,9 +469,8 @@ fn follows(occurrence: &Occurrence, other: &Occurrence) -> bool {
         return occurrence.cause.follows_node() && !own.node.is_empty() && own.node == its.node;
     }
     let is_same_pod = !own.pod_uid.is_empty() && own.pod_uid == its.pod_uid;
-    let is_same_workload = own.workload.is_some()
-        && own.workload == its.workload
-        && own.namespace == its.namespace;
+    let is_same_workload =
+        own.workload.is_some() && own.workload == its.workload && own.namespace == its.namespace;
     occurrence.cause.is_consequence()
         && !other.cause.is_consequence()
         && (is_same_pod || is_same_workload)

@@ -12,7 +12,10 @@ use super::IncidentId;
 pub const MAX_SEEN: usize = 65_536;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Vec<(u64, Option<IncidentId>)>", into = "Vec<(u64, Option<IncidentId>)>")]
+#[serde(
+    from = "Vec<(u64, Option<IncidentId>)>",
+    into = "Vec<(u64, Option<IncidentId>)>"
+)]
 pub(super) struct Seen {
     /// By hash of the key.
     entries: BTreeMap<u64, Entry>,

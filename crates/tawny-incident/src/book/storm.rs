@@ -37,7 +37,12 @@ pub(super) struct Storm {
 
 impl Storm {
     /// Counts a new incident; whether it is part of a storm, and whether that began with it.
-    pub(super) fn opened(&mut self, class: &str, subject: &Subject, now: Timestamp) -> (bool, bool) {
+    pub(super) fn opened(
+        &mut self,
+        class: &str,
+        subject: &Subject,
+        now: Timestamp,
+    ) -> (bool, bool) {
         self.openings.push_back(now);
         if self.openings.len() > STORM_THRESHOLD + 1 {
             self.openings.pop_front();

@@ -80,6 +80,7 @@ pub fn collector(trouble: &CollectorTrouble, context: &Context) -> Findings {
                 trouble: name.into(),
             },
             subject,
+            signatures: Vec::new(),
             run: None,
             message: bounded(&message),
             existing: at < context.watching_since,

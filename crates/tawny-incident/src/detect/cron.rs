@@ -80,9 +80,8 @@ impl Schedule {
         let mut start = from.rem_euclid(SECS_PER_DAY) / 60;
         for day in first_day..first_day.saturating_add(SEARCHED_DAYS) {
             if self.has_day(day) {
-                let minute = (start..SECS_PER_DAY / 60).find(|minute| {
-                    has(hours, minute / 60) && has(minutes, minute % 60)
-                });
+                let minute = (start..SECS_PER_DAY / 60)
+                    .find(|minute| has(hours, minute / 60) && has(minutes, minute % 60));
                 if let Some(minute) = minute {
                     let wall = day.checked_mul(SECS_PER_DAY)?.checked_add(minute * 60)?;
                     return Some(Timestamp::from_secs(wall.checked_sub(offset)?));
@@ -214,7 +213,11 @@ mod tests {
             ("@hourly", "2026-11-21T10:00:01Z", "2026-11-21T11:00"),
             ("@every 1h30m", "2026-11-21T10:00:00Z", "2026-11-21T11:30"),
         ] {
-            assert_eq!(next(schedule, after, 0).as_deref(), Some(expected), "{schedule}");
+            assert_eq!(
+                next(schedule, after, 0).as_deref(),
+                Some(expected),
+                "{schedule}"
+            );
         }
         assert_eq!(
             next("0 9 * * *", "2026-11-21T00:00:00Z", 8 * 3_600).as_deref(),
@@ -225,8 +228,17 @@ mod tests {
     #[test]
     fn what_is_no_schedule_is_refused_and_what_never_comes_is_none() {
         for text in [
-            "", "* * * *", "60 * * * *", "* * 0 * *", "*/0 * * * *", "a b c d e", "5-1 * * * *",
-            "@fortnightly", "@every ", "@every 0s", "@every x",
+            "",
+            "* * * *",
+            "60 * * * *",
+            "* * 0 * *",
+            "*/0 * * * *",
+            "a b c d e",
+            "5-1 * * * *",
+            "@fortnightly",
+            "@every ",
+            "@every 0s",
+            "@every x",
         ] {
             assert_eq!(Schedule::parse(text), None, "{text}");
         }

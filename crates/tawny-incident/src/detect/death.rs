@@ -111,14 +111,9 @@ fn report(look: &Look<'_>, death: &Death<'_>, found: &mut Findings) {
     let container = death.container;
     let terminated = death.terminated;
     let container_id = terminated.map_or("", |it| &*it.container_id);
-    let key = death_key(
-        container_id,
-        &look.pod.uid,
-        &container.name,
-        death.restart,
-    );
+    let key = death_key(container_id, &look.pod.uid, &container.name, death.restart);
     let finished_at = terminated.and_then(|it| it.finished_at);
-    let at = finished_at.unwrap_or(look.now());
+    let at = finished_at.unwrap_or(look.context.now);
     let message = terminated.map_or("", |it| &*it.message);
     match verdict(look, death) {
         Verdict::Nothing => {}
@@ -134,6 +129,7 @@ fn report(look: &Look<'_>, death: &Death<'_>, found: &mut Findings) {
             at,
             cause,
             subject: look.subject(Some(container)),
+            signatures: Vec::new(),
             run: Some(DeadRun {
                 container_id: container_id.into(),
                 restart: death.restart,
@@ -148,9 +144,7 @@ fn report(look: &Look<'_>, death: &Death<'_>, found: &mut Findings) {
                 back_off_secs: back_off(container),
             }),
             message: bounded(message),
-            existing: look
-                .context
-                .is_existing(look.before.is_some(), finished_at),
+            existing: look.context.is_existing(look.before.is_some(), finished_at),
         }),
     }
 }
@@ -184,15 +178,17 @@ fn verdict(look: &Look<'_>, death: &Death<'_>) -> Verdict {
         return completion(look, death, terminated);
     }
     if exit.signal() == Some(SIGKILL)
-        && look.ooms.iter().any(|proof| proves(proof, death, terminated))
+        && look
+            .ooms
+            .iter()
+            .any(|proof| proves(proof, death, terminated))
     {
         return Verdict::Because(Cause::OutOfMemory {
             proof: OomEvidence::Cgroup,
         });
     }
     // Somebody at a shell in a debug container ended it; it serves nobody.
-    if container.kind == ContainerKind::Ephemeral && exit.signal().is_some_and(|_| exit.is_stop())
-    {
+    if container.kind == ContainerKind::Ephemeral && exit.signal().is_some_and(|_| exit.is_stop()) {
         return Verdict::Nothing;
     }
     if death.is_latest && disruption::ended(look.pod, terminated) {
@@ -289,11 +285,9 @@ fn died_in_deletion(look: &Look<'_>, container: &ContainerState, terminated: &Te
     };
     let ran_in_deletion = look.before.is_some_and(|before| {
         before.deletion.is_some()
-            && before
-                .container(&container.name)
-                .is_some_and(|before| {
-                    before.is_running() && before.container_id == terminated.container_id
-                })
+            && before.container(&container.name).is_some_and(|before| {
+                before.is_running() && before.container_id == terminated.container_id
+            })
     });
     let was_stopped = matches!(
         killing(look, container, terminated),
@@ -351,7 +345,10 @@ fn killing(
         .filter(|event| {
             *event.object.container == *name
                 || (event.object.container.is_empty()
-                    && event.message.split_ascii_whitespace().any(|word| word == name))
+                    && event
+                        .message
+                        .split_ascii_whitespace()
+                        .any(|word| word == name))
         })
         .filter(|event| in_run(event))
         .filter_map(|event| {
@@ -424,12 +421,8 @@ fn child_kills(
         if is_of_a_death || !look.is_over(proof.at, OOM_WINDOW, found) {
             continue;
         }
-        let mut occurrence = look.trouble(
-            Some(container),
-            Cause::ChildOutOfMemory,
-            Some(proof.at),
-            "",
-        );
+        let mut occurrence =
+            look.trouble(Some(container), Cause::ChildOutOfMemory, Some(proof.at), "");
         occurrence.key = format!(
             "oom/{}/{}/{}",
             look.pod.uid, container.container_id, proof.kills

@@ -30,7 +30,7 @@ pub(super) fn detect(look: &Look<'_>, found: &mut Findings) {
     if let (Some(kind), Some(target)) = (kind(pod), target(pod)) {
         found.markers.push(Marker {
             key: format!("pod/{}/disruption", pod.uid),
-            at: target.changed.unwrap_or(look.now()),
+            at: target.changed.unwrap_or(look.context.now),
             kind,
             subject: look.subject(None),
             message: bounded(&target.message),
@@ -56,7 +56,10 @@ pub(super) fn ended(pod: &PodState, terminated: &Terminated) -> bool {
     }
     // What failed before the kubelet's decision failed by itself. Where that time is not told, only how a container
     // ends that was stopped counts.
-    match (target(pod).and_then(|it| it.changed), terminated.finished_at) {
+    match (
+        target(pod).and_then(|it| it.changed),
+        terminated.finished_at,
+    ) {
         (Some(decided), Some(finished)) => finished >= decided,
         _ => Exit::of(terminated).is_stop(),
     }

@@ -72,6 +72,7 @@ pub fn event(event: &KubeEvent, about: EventContext<'_>, context: &Context) -> F
             existing: event.at < context.watching_since,
             cause,
             subject,
+            signatures: Vec::new(),
             run: None,
             message: bounded(message),
         });
@@ -91,8 +92,13 @@ fn planned(event: &KubeEvent) -> Option<MarkerKind> {
 
 fn node_cause(event: &KubeEvent, about: EventContext<'_>, message: &str) -> Option<Cause> {
     let condition = match &*event.reason {
-        "Rebooted" | "SystemOOM" | "FreeDiskSpaceFailed" | "ImageGCFailed"
-        | "ContainerGCFailed" | "KubeletSetupFailed" | "TaskHung" => &*event.reason,
+        "Rebooted"
+        | "SystemOOM"
+        | "FreeDiskSpaceFailed"
+        | "ImageGCFailed"
+        | "ContainerGCFailed"
+        | "KubeletSetupFailed"
+        | "TaskHung" => &*event.reason,
         "InvalidDiskCapacity" if event.count >= DISK_CAPACITY_TRIES => "InvalidDiskCapacity",
         // node-problem-detector tells of every kill; those within a container's limit are the container's.
         "OOMKilling" if !message.contains("Memory cgroup out of memory") => "SystemOOM",
@@ -146,7 +152,10 @@ fn cron_job_cause(reason: &Arc<str>) -> Option<Cause> {
 
 fn job_cause(event: &KubeEvent, message: &str) -> Option<Cause> {
     match &*event.reason {
-        "BackoffLimitExceeded" | "DeadlineExceeded" | "PodFailurePolicy" | "FailedIndexes"
+        "BackoffLimitExceeded"
+        | "DeadlineExceeded"
+        | "PodFailurePolicy"
+        | "FailedIndexes"
         | "MaxFailedIndexesExceeded" => Some(Cause::Job {
             reason: Arc::clone(&event.reason),
         }),
@@ -155,8 +164,8 @@ fn job_cause(event: &KubeEvent, message: &str) -> Option<Cause> {
 }
 
 fn autoscaler_cause(event: &KubeEvent) -> Option<Cause> {
-    let is_about_metrics = event.reason.starts_with("FailedGet")
-        || &*event.reason == "FailedComputeMetricsReplicas";
+    let is_about_metrics =
+        event.reason.starts_with("FailedGet") || &*event.reason == "FailedComputeMetricsReplicas";
     (is_about_metrics && event.count >= AUTOSCALER_TRIES).then(|| Cause::Autoscaler {
         reason: Arc::clone(&event.reason),
     })

@@ -69,24 +69,38 @@ const SIGNATURES: &[(LogSignature, &[&str])] = &[
     ),
     (
         LogSignature::NameNotResolved,
-        &["no such host", "name or service not known", "enotfound", "temporary failure in name resolution"],
+        &[
+            "no such host",
+            "name or service not known",
+            "enotfound",
+            "temporary failure in name resolution",
+        ],
     ),
     (
         LogSignature::Certificate,
-        &["x509:", "certificate verify failed", "certificate has expired", "unable to get local issuer certificate"],
+        &[
+            "x509:",
+            "certificate verify failed",
+            "certificate has expired",
+            "unable to get local issuer certificate",
+        ],
     ),
     (
         LogSignature::Forbidden,
-        &["is forbidden: user", "permission denied", "eacces", "access denied", "403 forbidden", "unauthorized"],
+        &[
+            "is forbidden: user",
+            "permission denied",
+            "eacces",
+            "access denied",
+            "403 forbidden",
+            "unauthorized",
+        ],
     ),
     (
         LogSignature::AddressInUse,
         &["address already in use", "eaddrinuse"],
     ),
-    (
-        LogSignature::ReadOnly,
-        &["read-only file system", "erofs"],
-    ),
+    (LogSignature::ReadOnly, &["read-only file system", "erofs"]),
     (
         LogSignature::Timeout,
         &["deadline exceeded", "i/o timeout", "timed out", "etimedout"],
@@ -137,7 +151,9 @@ const STEP_FACTOR: u64 = 3;
 /// Compares the errors of a minute with those of each minute before; `None` without a past to compare with.
 pub fn error_step(before: &[u64], now_per_minute: u64) -> Option<ErrorStep> {
     let busiest = *before.iter().max()?;
-    let total: u64 = before.iter().fold(0, |sum, count| sum.saturating_add(*count));
+    let total: u64 = before
+        .iter()
+        .fold(0, |sum, count| sum.saturating_add(*count));
     let minutes = u64::try_from(before.len()).ok()?;
     let is_step =
         now_per_minute >= MIN_STEP && now_per_minute >= busiest.saturating_mul(STEP_FACTOR);
@@ -156,16 +172,37 @@ mod tests {
         // Section 4.2 row 23 and section 4.5, row "Hints".
         use LogSignature::*;
         for (line, expected) in [
-            ("panic: runtime error: index out of range [3] with length 3", vec![Panic]),
+            (
+                "panic: runtime error: index out of range [3] with length 3",
+                vec![Panic],
+            ),
             ("thread 'main' panicked at src/main.rs:4:5:", vec![Panic]),
             ("Traceback (most recent call last):", vec![StackTrace]),
-            ("dial tcp 10.96.3.7:5432: connect: connection refused", vec![DatabaseRefused]),
-            ("connect ECONNREFUSED 127.0.0.1:8081", vec![ConnectionRefused]),
-            ("java.lang.OutOfMemoryError: Java heap space", vec![OutOfMemory]),
+            (
+                "dial tcp 10.96.3.7:5432: connect: connection refused",
+                vec![DatabaseRefused],
+            ),
+            (
+                "connect ECONNREFUSED 127.0.0.1:8081",
+                vec![ConnectionRefused],
+            ),
+            (
+                "java.lang.OutOfMemoryError: Java heap space",
+                vec![OutOfMemory],
+            ),
             ("write /data/wal: no space left on device", vec![NoSpace]),
-            ("x509: certificate signed by unknown authority", vec![Certificate]),
-            ("pods is forbidden: User \"system:serviceaccount:a:b\" cannot list", vec![Forbidden]),
-            ("listen tcp :8080: bind: address already in use", vec![AddressInUse]),
+            (
+                "x509: certificate signed by unknown authority",
+                vec![Certificate],
+            ),
+            (
+                "pods is forbidden: User \"system:serviceaccount:a:b\" cannot list",
+                vec![Forbidden],
+            ),
+            (
+                "listen tcp :8080: bind: address already in use",
+                vec![AddressInUse],
+            ),
             ("getaddrinfo ENOTFOUND db", vec![NameNotResolved]),
             ("context deadline exceeded", vec![Timeout]),
             ("GET /healthz 200", vec![]),
@@ -173,7 +210,10 @@ mod tests {
         ] {
             assert_eq!(log_signatures([line]), expected, "{line}");
         }
-        assert_eq!(log_signatures(["panic: a", "panic: b", "timed out"]), [Panic, Timeout]);
+        assert_eq!(
+            log_signatures(["panic: a", "panic: b", "timed out"]),
+            [Panic, Timeout]
+        );
     }
 
     #[test]
@@ -183,11 +223,17 @@ mod tests {
         assert_eq!(error_step(&[4, 30, 5], 60), None);
         assert_eq!(
             error_step(&[4, 5, 6], 40),
-            Some(ErrorStep { usual_per_minute: 5, now_per_minute: 40 })
+            Some(ErrorStep {
+                usual_per_minute: 5,
+                now_per_minute: 40
+            })
         );
-        assert_eq!(error_step(&[u64::MAX, u64::MAX], u64::MAX), Some(ErrorStep {
-            usual_per_minute: u64::MAX / 2,
-            now_per_minute: u64::MAX,
-        }));
+        assert_eq!(
+            error_step(&[u64::MAX, u64::MAX], u64::MAX),
+            Some(ErrorStep {
+                usual_per_minute: u64::MAX / 2,
+                now_per_minute: u64::MAX,
+            })
+        );
     }
 }

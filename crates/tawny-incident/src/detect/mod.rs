@@ -172,10 +172,6 @@ impl Context {
 }
 
 impl<'a> Look<'a> {
-    fn now(&self) -> Timestamp {
-        self.context.now
-    }
-
     fn subject(&self, container: Option<&ContainerState>) -> Subject {
         let pod = self.pod;
         Subject {
@@ -202,7 +198,9 @@ impl<'a> Look<'a> {
         let mut key = trouble_key(&subject, &cause);
         // What tells one episode of a pod's from the next: the run it keeps from starting, or when it began.
         match (&cause, container, since) {
-            (Cause::Unready { .. }, _, Some(since)) => key.push_str(&format!("/{}", since.as_secs())),
+            (Cause::Unready { .. }, _, Some(since)) => {
+                key.push_str(&format!("/{}", since.as_secs()))
+            }
             (_, Some(container), _) if container.restart_count > 0 => {
                 key.push_str(&format!("/{}", container.restart_count));
             }
@@ -214,6 +212,7 @@ impl<'a> Look<'a> {
             existing: self.context.is_existing(self.before.is_some(), since),
             cause,
             subject,
+            signatures: Vec::new(),
             run: None,
             message: bounded(strip_combined(message)),
         }

@@ -54,6 +54,7 @@ pub fn node(node: &NodeState, context: &Context) -> Findings {
                 node: Arc::clone(&node.name),
                 ..Subject::default()
             },
+            signatures: Vec::new(),
             run: None,
             message: bounded(&condition.message),
             existing: condition

@@ -5,12 +5,7 @@ use std::time::Duration;
 use tawny_model::observed::{ConditionStatus, ContainerKind, Run};
 
 use super::Look;
-use crate::{
-    Cause,
-    cause::Probe,
-    message::strip_combined,
-    occurrence::Findings,
-};
+use crate::{Cause, cause::Probe, message::strip_combined, occurrence::Findings};
 
 /// A container out of service this long is an incident by itself …
 const UNREADY_GRACE: Duration = Duration::from_secs(5 * 60);

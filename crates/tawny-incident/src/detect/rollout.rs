@@ -42,6 +42,7 @@ pub fn workload(state: &WorkloadState, context: &Context) -> Findings {
                 refusal: refusal(&condition.message),
             },
             subject: subject.clone(),
+            signatures: Vec::new(),
             run: None,
             message: bounded(&condition.message),
             existing: condition
@@ -86,6 +87,7 @@ pub fn autoscaler(hpa: &HpaState, context: &Context) -> Findings {
                 reason: Arc::clone(&condition.reason),
             },
             subject: subject.clone(),
+            signatures: Vec::new(),
             run: None,
             message: bounded(&condition.message),
             existing: since < context.watching_since,
@@ -116,7 +118,10 @@ fn transition_key(kind: &str, uid: &str, condition: &Condition) -> String {
     let began = condition
         .changed
         .map_or_else(|| "-".to_owned(), |at| at.as_secs().to_string());
-    format!("{kind}/{uid}/{}/{}/{began}", condition.kind, condition.reason)
+    format!(
+        "{kind}/{uid}/{}/{}/{began}",
+        condition.kind, condition.reason
+    )
 }
 
 /// Who refused, from the API server's answer to the controller.
@@ -128,8 +133,13 @@ pub(super) fn refusal(message: &str) -> Refusal {
         Refusal::PodSecurity
     } else if says(&["admission webhook", "failed calling webhook"]) {
         Refusal::Webhook
-    } else if says(&["maximum cpu", "maximum memory", "minimum cpu", "minimum memory", "limitrange"])
-    {
+    } else if says(&[
+        "maximum cpu",
+        "maximum memory",
+        "minimum cpu",
+        "minimum memory",
+        "limitrange",
+    ]) {
         Refusal::LimitRange
     } else if says(&["serviceaccount", "service account"]) {
         Refusal::ServiceAccount
@@ -144,9 +154,9 @@ pub(super) fn refusal(message: &str) -> Refusal {
 ///
 /// The suffix is a hash over the alphabet of `k8s.io/apimachinery/pkg/util/rand`, so `web-canary` is told apart.
 pub(super) fn owner_by_name(kind: &str, name: &str) -> Workload {
-    let hashless = name.rsplit_once('-').filter(|(_, hash)| {
-        kind == "ReplicaSet" && hash.len() >= 5 && template(hash, &[]) == "#"
-    });
+    let hashless = name
+        .rsplit_once('-')
+        .filter(|(_, hash)| kind == "ReplicaSet" && hash.len() >= 5 && template(hash, &[]) == "#");
     match hashless {
         Some((deployment, _)) => Workload {
             kind: "Deployment".into(),

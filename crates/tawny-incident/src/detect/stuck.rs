@@ -2,9 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tawny_model::observed::{
-    ConditionStatus, ContainerKind, NamespaceState, PodPhase, condition,
-};
+use tawny_model::observed::{ConditionStatus, ContainerKind, NamespaceState, PodPhase, condition};
 
 use super::{Context, Look, is_over};
 use crate::{
@@ -91,6 +89,7 @@ pub fn namespace(namespace: &NamespaceState, context: &Context) -> Findings {
             namespace: Arc::clone(&namespace.name),
             ..Subject::default()
         },
+        signatures: Vec::new(),
         run: None,
         message: bounded(&message.join("; ")),
         existing: deletion.due < context.watching_since,

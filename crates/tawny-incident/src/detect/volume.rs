@@ -16,7 +16,8 @@ const VOLUME_GRACE: Duration = Duration::from_secs(2 * 60);
 /// A sandbox that failed once mostly succeeds at the next try.
 const SANDBOX_GRACE: Duration = Duration::from_secs(60);
 
-pub(super) const VOLUME_REASONS: &[&str] = &["FailedMount", "FailedAttachVolume", "FailedMapVolume"];
+pub(super) const VOLUME_REASONS: &[&str] =
+    &["FailedMount", "FailedAttachVolume", "FailedMapVolume"];
 pub(super) const SANDBOX_REASONS: &[&str] = &[
     "FailedCreatePodSandBox",
     "FailedKillPod",

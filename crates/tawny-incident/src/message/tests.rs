@@ -56,7 +56,10 @@ fn pull_messages_are_told_apart() {
             "write /var/lib/containerd/x: no space left on device",
             PullFailure::NoSpace,
         ),
-        ("Back-off pulling image \"nginx:nope\"", PullFailure::Unknown),
+        (
+            "Back-off pulling image \"nginx:nope\"",
+            PullFailure::Unknown,
+        ),
         ("", PullFailure::Unknown),
     ] {
         assert_eq!(pull_failure("ErrImagePull", message), failure, "{message}");
@@ -79,10 +82,7 @@ fn missing_objects_and_keys_are_named() {
             Some("secret \"db-credentials\""),
         ),
         ("configmap \"app\" not found", Some("configmap \"app\"")),
-        (
-            "Error: secret \"db\" not found",
-            Some("secret \"db\""),
-        ),
+        ("Error: secret \"db\" not found", Some("secret \"db\"")),
         (
             "couldn't find key url in Secret shop/db",
             Some("key \"url\" of secret \"db\""),
@@ -165,7 +165,11 @@ fn scheduling_messages_count_nodes_per_cause() {
         counts("0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."),
         of(&[("didn't match Pod's node affinity/selector", 1)])
     );
-    for other in ["", "no nodes available to schedule pods", "x nodes are available: "] {
+    for other in [
+        "",
+        "no nodes available to schedule pods",
+        "x nodes are available: ",
+    ] {
         assert_eq!(counts(other), of(&[]), "{other}");
     }
     assert_eq!(

@@ -68,17 +68,12 @@ impl EventTimes {
     ///
     /// Zero times (year 1, or the epoch) are what some clients write for none.
     pub fn latest(self) -> Option<Timestamp> {
-        [
-            self.series_last_observed,
-            self.last,
-            self.event,
-            self.first,
-        ]
-        .into_iter()
-        .flatten()
-        .filter(|time| *time > Timestamp::default())
-        .max()
-        .or(self.created)
+        [self.series_last_observed, self.last, self.event, self.first]
+            .into_iter()
+            .flatten()
+            .filter(|time| *time > Timestamp::default())
+            .max()
+            .or(self.created)
     }
 }
 

@@ -64,9 +64,8 @@ pub struct Deletion {
 impl Deletion {
     /// When the deletion was asked for, to the second.
     pub fn requested(&self) -> Timestamp {
-        self.due.saturating_sub(std::time::Duration::from_secs(
-            self.grace_secs.unwrap_or(0),
-        ))
+        self.due
+            .saturating_sub(std::time::Duration::from_secs(self.grace_secs.unwrap_or(0)))
     }
 }
 
