@@ -19,7 +19,6 @@ pub enum Cause {
     Crash {
         /// `None` when the status says that it died but not how.
         exit: Option<Exit>,
-        restarting: bool,
     },
     /// An init container failed, so that the pod does not start.
     InitFailure { exit: Option<Exit> },
@@ -175,7 +174,7 @@ impl Cause {
     /// What two incidents of one class and place differ by: exit code or signal, image, missing object, condition.
     pub fn detail(&self) -> String {
         match self {
-            Self::Crash { exit, .. } | Self::InitFailure { exit } => {
+            Self::Crash { exit } | Self::InitFailure { exit } => {
                 exit.map_or_else(|| "unknown exit".to_owned(), Exit::label)
             }
             Self::ProbeKill { probe } | Self::Unready { probe } => probe.name().to_owned(),
@@ -215,12 +214,10 @@ impl Cause {
         }
     }
 
-    /// Severity of the first occurrence (section 4.3).
-    pub fn severity(&self) -> Severity {
+    /// Severity of one occurrence, `restarting` when the container that died is started again (section 4.3).
+    pub fn severity(&self, restarting: bool) -> Severity {
         match self {
-            Self::Crash { exit, restarting } => {
-                exit.map_or(Severity::Medium, |exit| exit.severity(*restarting))
-            }
+            Self::Crash { exit } => exit.map_or(Severity::Medium, |exit| exit.severity(restarting)),
             // It happens while the pod goes anyway.
             Self::Config { reason, .. } if &**reason == "FailedPreStopHook" => Severity::Low,
             // The pod does not come up until it succeeds, whatever the code.
@@ -309,7 +306,7 @@ impl Cause {
     /// what was behind it (2).
     pub(crate) fn certainty(&self) -> u8 {
         match self {
-            Self::Crash { exit: None, .. } | Self::InitFailure { exit: None } => 0,
+            Self::Crash { exit: None } | Self::InitFailure { exit: None } => 0,
             Self::Killed | Self::Terminated | Self::Lost => 1,
             _ => 2,
         }

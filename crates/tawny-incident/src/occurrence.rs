@@ -59,6 +59,9 @@ pub struct DeadRun {
     pub container_id: Arc<str>,
     /// The `N` of its log file `N.log`, and of its stream.
     pub restart: u32,
+    /// The container is, or will be, started again.
+    #[serde(default)]
+    pub restarting: bool,
     /// `None` when the status does not say how it ended.
     pub exit: Option<Exit>,
     /// `Error`, `OOMKilled`, … as the kubelet names it.
@@ -82,8 +85,9 @@ pub struct DeadRun {
 impl Occurrence {
     /// Severity of this one occurrence (section 4.3): exit code 2 may be a wrong option, or a Go panic.
     pub fn severity(&self) -> Severity {
-        let severity = self.cause.severity();
-        let is_panic = matches!(&self.cause, Cause::Crash { exit: Some(exit), .. } if exit.code == 2)
+        let restarting = self.run.as_ref().is_some_and(|run| run.restarting);
+        let severity = self.cause.severity(restarting);
+        let is_panic = matches!(&self.cause, Cause::Crash { exit: Some(exit) } if exit.code == 2)
             && self.signatures.contains(&LogSignature::Panic);
         if is_panic {
             severity.max(Severity::High)

@@ -133,6 +133,7 @@ fn report(look: &Look<'_>, death: &Death<'_>, found: &mut Findings) {
             run: Some(DeadRun {
                 container_id: container_id.into(),
                 restart: death.restart,
+                restarting: restarts(look, death),
                 exit: terminated.map(Exit::of),
                 reason: terminated.map_or_else(|| "".into(), |it| Arc::clone(&it.reason)),
                 started_at: terminated.and_then(|it| it.started_at),
@@ -149,23 +150,26 @@ fn report(look: &Look<'_>, death: &Death<'_>, found: &mut Findings) {
     }
 }
 
+/// Whether another run follows the one that ended, or has followed already.
+fn restarts(look: &Look<'_>, death: &Death<'_>) -> bool {
+    if !death.is_latest {
+        return true;
+    }
+    let by_policy = match death.container.kind {
+        ContainerKind::Ephemeral => false,
+        ContainerKind::Sidecar => true,
+        ContainerKind::App | ContainerKind::Init => look.pod.restart_policy != RestartPolicy::Never,
+    };
+    by_policy && !look.pod.is_over() && look.pod.deletion.is_none()
+}
+
 /// Who or what ended the run. The order is that of certainty: proofs, then what others say they did, then the code.
 fn verdict(look: &Look<'_>, death: &Death<'_>) -> Verdict {
     let container = death.container;
-    let restarting = match container.kind {
-        ContainerKind::Ephemeral => false,
-        ContainerKind::Sidecar => true,
-        ContainerKind::App | ContainerKind::Init => {
-            look.pod.restart_policy != RestartPolicy::Never && !look.pod.is_over()
-        }
-    };
     let Some(terminated) = death.terminated else {
         return Verdict::Because(match container.kind {
             ContainerKind::Init => Cause::InitFailure { exit: None },
-            _ => Cause::Crash {
-                exit: None,
-                restarting,
-            },
+            _ => Cause::Crash { exit: None },
         });
     };
     let exit = Exit::of(terminated);
@@ -228,10 +232,7 @@ fn verdict(look: &Look<'_>, death: &Death<'_>) -> Verdict {
         Some(SIGKILL) => Cause::Killed,
         Some(SIGTERM) => Cause::Terminated,
         _ if container.kind == ContainerKind::Init => Cause::InitFailure { exit: Some(exit) },
-        _ => Cause::Crash {
-            exit: Some(exit),
-            restarting,
-        },
+        _ => Cause::Crash { exit: Some(exit) },
     })
 }
 

@@ -27,9 +27,12 @@ pub(super) fn detect(look: &Look<'_>, found: &mut Findings) {
             continue;
         }
         // While it backs off, the status forgets why; the event remembers.
-        let event = look
-            .event(Some(&container.name), &["Failed", "InspectFailed"])
-            .filter(|event| !event.message.starts_with("Error: "));
+        let event = look.event_where(
+            Some(&container.name),
+            &["Failed", "InspectFailed"],
+            // Which only repeats the waiting reason.
+            |event| !event.message.starts_with("Error: "),
+        );
         let mut message = container.waiting_message();
         let mut failure = pull_failure(reason, message);
         if let (PullFailure::Unknown, Some(event)) = (failure, event) {

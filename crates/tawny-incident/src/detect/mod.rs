@@ -224,10 +224,21 @@ impl<'a> Look<'a> {
 
     /// The latest event with one of these reasons, about the container if one is given.
     fn event(&self, container: Option<&str>, reasons: &[&str]) -> Option<&'a KubeEvent> {
+        self.event_where(container, reasons, |_| true)
+    }
+
+    /// The latest of those events that is also `wanted`.
+    fn event_where(
+        &self,
+        container: Option<&str>,
+        reasons: &[&str],
+        wanted: impl Fn(&KubeEvent) -> bool,
+    ) -> Option<&'a KubeEvent> {
         self.events
             .iter()
             .filter(|event| reasons.contains(&&*event.reason))
             .filter(|event| container.is_none_or(|name| *event.object.container == *name))
+            .filter(|event| wanted(event))
             .max_by_key(|event| event.at)
             .copied()
     }

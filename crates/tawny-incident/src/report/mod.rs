@@ -237,16 +237,7 @@ impl From<&KubeEvent> for EventLine {
 fn report_id(incident: &Incident) -> String {
     let occurrence = &incident.latest;
     let subject = &occurrence.subject;
-    let is_restart = matches!(
-        occurrence.cause,
-        Cause::Crash {
-            restarting: true,
-            ..
-        }
-    ) || occurrence
-        .run
-        .as_ref()
-        .is_some_and(|run| run.back_off_secs.is_some() || run.restart > 0);
+    let is_restart = occurrence.run.as_ref().is_some_and(|run| run.restarting);
     let kind = match &occurrence.cause {
         Cause::Evicted { .. } | Cause::Rejected { .. } | Cause::Deadline => "pod-crash".to_owned(),
         _ if occurrence.run.is_some() && is_restart => "container-restart".to_owned(),

@@ -50,11 +50,11 @@ fn row_1_crash_is_one_occurrence_keyed_by_container_id_at_finished_at() {
             exit: Some(Exit {
                 code: 1,
                 signal: None
-            }),
-            restarting: true
+            })
         }
     );
     let run = occurrence.run.unwrap();
+    assert!(run.restarting);
     assert_eq!((run.restart, &*run.image), (0, "registry.test/api:1.4"));
     assert_eq!(run.limits.memory_bytes, Some(512 << 20));
     assert_eq!(&*occurrence.subject.node, "n1");
@@ -76,7 +76,14 @@ fn row_1_same_death_in_state_and_then_in_last_state_has_one_key() {
 fn row_1_without_id_the_key_is_pod_container_and_restart() {
     let mut lost_id = dead(1, "Error", 100, 3);
     lost_id.container_id = "".into();
-    let in_state = only(look(&ended(lost_id.clone(), 3), &[], 101));
+    let mut before = pod();
+    before.containers[0].restart_count = 3;
+    let in_state = only(detect::pod(
+        Some(&before),
+        &ended(lost_id.clone(), 3),
+        Evidence::default(),
+        &context(101),
+    ));
     let in_last = only(look(&restarted(lost_id.clone(), 3), &[], 110));
     let mut looping = restarted(lost_id, 2);
     looping.containers[0].state = waiting("CrashLoopBackOff", "");
@@ -595,4 +602,16 @@ fn statuses_with_every_field_missing_are_survived() {
         .map(|it| it.cause.class())
         .collect();
     assert_eq!(classes, ["crash", "unexpected_completion"]);
+}
+
+#[test]
+fn an_application_error_is_medium_once_and_high_when_it_comes_back() {
+    // Section 4.3 row 1.
+    let mut once = ended(dead(1, "Error", 100, 0), 0);
+    once.restart_policy = RestartPolicy::Never;
+    let occurrence = only(look(&once, &[], 101));
+    assert_eq!(occurrence.severity(), Severity::Medium);
+    assert!(!occurrence.run.unwrap().restarting);
+    once.restart_policy = RestartPolicy::OnFailure;
+    assert_eq!(only(look(&once, &[], 101)).severity(), Severity::High);
 }
