@@ -11,7 +11,7 @@ use crate::{Cause, Health, Occurrence, Scope, Severity, Subject};
 /// Healthy for this long, and the incident is over: the time after which the kubelet resets its back-off.
 pub const RESOLVE_AFTER: Duration = Duration::from_secs(10 * 60);
 
-/// An incident of things whose health nobody tells is over when nothing more was heard for this long.
+/// A thing whose health nobody tells counts as well when nothing more happened to it for this long.
 pub const STALE_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Pods whose health one incident follows; of a workload with more, those heard of last.
@@ -120,9 +120,9 @@ impl Incident {
             watched: Vec::new(),
             gone_at: None,
             workload_healthy_since: None,
-            latest: occurrence,
+            latest: occurrence.clone(),
         };
-        incident.watch();
+        incident.watch(&occurrence);
         incident
     }
 
@@ -172,9 +172,9 @@ impl Incident {
         self.gone_at = None;
         self.workload_healthy_since = None;
         self.severity = self.severity.max(occurrence.severity());
+        self.watch(&occurrence);
         if occurrence.at >= self.latest.at {
             self.latest = occurrence;
-            self.watch();
         }
         let (_, floor) = TIERS.iter().find(|(count, _)| *count == self.streak)?;
         self.severity = self.severity.max((*floor).min(self.latest.cause.ceiling()));
@@ -206,8 +206,8 @@ impl Incident {
         }
     }
 
-    fn watch(&mut self) {
-        let Some(scope) = self.latest.subject.scope() else {
+    fn watch(&mut self, occurrence: &Occurrence) {
+        let Some(scope) = occurrence.subject.scope() else {
             return;
         };
         self.watched.retain(|(watched, _)| *watched != scope);
@@ -269,21 +269,17 @@ impl Incident {
             };
             return Some(gone.saturating_add(wait));
         }
-        if self
-            .watched
-            .iter()
-            .all(|(_, watched)| *watched == Watched::Unheard)
-        {
-            return Some(self.updated_at.saturating_add(STALE_AFTER));
-        }
-        let mut healthy_since = self.gone_at.unwrap_or(Timestamp::MIN);
+        let mut over_at = self
+            .gone_at
+            .map_or(Timestamp::MIN, |gone| gone.saturating_add(RESOLVE_AFTER));
         for (_, watched) in &self.watched {
-            match watched {
-                Watched::HealthySince(since) => healthy_since = healthy_since.max(*since),
-                Watched::Unheard | Watched::Unhealthy => return None,
-            }
+            over_at = over_at.max(match watched {
+                Watched::HealthySince(since) => since.saturating_add(RESOLVE_AFTER),
+                Watched::Unheard => self.updated_at.saturating_add(STALE_AFTER),
+                Watched::Unhealthy => return None,
+            });
         }
-        Some(healthy_since.saturating_add(RESOLVE_AFTER))
+        Some(over_at)
     }
 
     pub(super) fn resolve(&mut self, now: Timestamp) {

@@ -331,6 +331,19 @@ fn nothing_heard_for_a_day_is_over() {
 }
 
 #[test]
+fn a_pod_that_is_never_heard_of_holds_an_incident_for_a_day_only() {
+    let mut book = Book::new();
+    let id = opened(&book.apply(occurrence("death/a", 0, crash(1)), at(0)));
+    // Reported late, by an agent that was away: its pod is gone, and nobody will tell.
+    let mut late = occurrence("death/b", -50, crash(1));
+    late.subject.pod_uid = "uid-2".into();
+    book.apply(late, at(10));
+    book.hear(&pod_scope(), Health::Healthy, at(20));
+    assert_eq!(book.tick(at(86_409)), []);
+    assert_eq!(book.tick(at(86_410)), [Change::Resolved(id)]);
+}
+
+#[test]
 fn trouble_that_was_there_at_the_start_is_quiet_until_it_happens_again() {
     // Section 4.5, row "Baseline".
     let mut book = Book::new();

@@ -30,7 +30,6 @@ pub(super) fn detect(look: &Look<'_>, found: &mut Findings) {
     if look.pod.node.is_empty() || !waits_for_creation(&look.pod.containers) {
         return;
     }
-    // A container of a pod that has run is created anew in seconds; only the first creation has a known beginning.
     let Some(since) = look.scheduled_at() else {
         return;
     };
@@ -73,7 +72,7 @@ pub(super) fn sandbox(event: &KubeEvent) -> Cause {
     }
 }
 
-/// Whether something waits to be created and no init container is what it waits for.
+/// Whether something waits to be created for the first time and no init container is what it waits for.
 fn waits_for_creation(containers: &[ContainerState]) -> bool {
     let is_init_at_work = containers.iter().any(|container| {
         container.kind == ContainerKind::Init
@@ -81,10 +80,12 @@ fn waits_for_creation(containers: &[ContainerState]) -> bool {
     });
     !is_init_at_work
         && containers.iter().any(|container| {
-            matches!(
+            let never_ran = container.last.is_none() && container.container_id.is_empty();
+            let waits = matches!(
                 container.waiting_reason(),
                 "ContainerCreating" | "PodInitializing"
-            )
+            );
+            never_ran && waits
         })
 }
 

@@ -2,6 +2,7 @@
 //! BB-43), whose JSON is a superset of theirs (section 4.5, row "Report").
 
 mod csv;
+mod related;
 mod text;
 
 use std::{collections::BTreeMap, str::FromStr, sync::Arc};
@@ -11,6 +12,8 @@ use tawny_model::{
     Timestamp, Workload,
     observed::{ContainerKind, KubeEvent, PodState, Resources},
 };
+
+pub use related::related_events;
 
 use crate::{Cause, Error, Incident, IncidentId, Severity, sentence::story};
 

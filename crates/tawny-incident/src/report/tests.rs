@@ -207,3 +207,42 @@ fn formats_are_named_as_blackbox_names_them() {
     );
     assert_eq!(error.remedy(), tawny_model::Remedy::Reject);
 }
+
+#[test]
+fn events_of_pod_workload_and_node_around_the_death_are_related() {
+    // Section 4.5, row "Correlate": from 10 min before to 2 min after.
+    let death = crate::testing::only(look(&restarted(dead(1, "Error", 1_000, 0), 0), &[], 1_001));
+    let on = |kind: &str, name: &str, secs: i64| {
+        let mut event = crate::testing::event_of(kind, name, "Any", "");
+        event.at = at(secs);
+        event.uid = format!("{kind}/{name}/{secs}").into();
+        event
+    };
+    let mut of_pod = event("BackOff", "again", 1_001);
+    of_pod.uid = "own".into();
+    let events = [
+        of_pod,
+        on("Node", "n1", 400),
+        on("Node", "n1", 399),
+        on("Node", "n2", 1_000),
+        on("ReplicaSet", "api-5d4f8c7b9d", 900),
+        on("ReplicaSet", "api-6666666666", 900),
+        on("Deployment", "api", 1_120),
+        on("Deployment", "api", 1_121),
+        on("Deployment", "apiary", 1_000),
+        on("Pod", "another", 1_000),
+    ];
+    let related: Vec<&str> = related_events(&death, &events)
+        .into_iter()
+        .map(|event| &*event.uid)
+        .collect();
+    assert_eq!(
+        related,
+        [
+            "Node/n1/400",
+            "ReplicaSet/api-5d4f8c7b9d/900",
+            "own",
+            "Deployment/api/1120"
+        ]
+    );
+}

@@ -68,6 +68,7 @@ pub struct WorkloadState {
     /// Pods asked for.
     #[serde(default)]
     pub desired: u32,
+    /// Pods of the newest revision that are surely ready.
     #[serde(default)]
     pub ready: u32,
     #[serde(default)]

@@ -436,6 +436,14 @@ fn row_14_waiting_for_an_init_container_at_work_is_no_trouble_of_volumes() {
 }
 
 #[test]
+fn row_14_a_container_that_has_run_is_not_slow_to_create_because_its_pod_is_old() {
+    let mut again = restarted(dead(255, "Unknown", 5_000, 0), 0);
+    again.containers[0].state = waiting("ContainerCreating", "");
+    again.containers[0].ready = false;
+    assert_eq!(only(look(&again, &[], 5_001)).cause, Cause::Lost);
+}
+
+#[test]
 fn row_15_sandbox_failures_are_grouped_by_node_and_template() {
     let creating = with_state(waiting("ContainerCreating", ""));
     let failed = |sandbox: &str| {
