@@ -54,7 +54,7 @@ fn deletion(meta: &ObjectMeta) -> Option<Deletion> {
 macro_rules! conditions {
     ($conditions:expr) => {
         $conditions
-            .iter()
+            .into_iter()
             .flatten()
             .map(|condition| tawny_model::observed::Condition {
                 kind: condition.type_.as_str().into(),
