@@ -252,8 +252,20 @@ fn a_healthy_workload_resolves_what_its_dead_pods_cannot() {
         workload: workload("Deployment", "api"),
     };
     book.hear(&api, Health::Healthy, at(100));
-    assert_eq!(book.tick(at(699)), []);
-    assert_eq!(book.tick(at(700)), [Change::Resolved(id)]);
+    // One more eviction starts the ten minutes anew.
+    let mut second = occurrence(
+        "pod/b",
+        400,
+        Cause::Evicted {
+            resource: "memory".into(),
+        },
+    );
+    second.subject.pod_uid = "uid-2".into();
+    book.apply(second, at(400));
+    book.hear(&Scope::Pod("uid-2".into()), Health::Unhealthy, at(400));
+    book.hear(&api, Health::Healthy, at(410));
+    assert_eq!(book.tick(at(1_009)), []);
+    assert_eq!(book.tick(at(1_010)), [Change::Resolved(id)]);
     // The dead pod is still looked at, and stays counted.
     let again = occurrence(
         "pod/a",
@@ -262,7 +274,7 @@ fn a_healthy_workload_resolves_what_its_dead_pods_cannot() {
             resource: "memory".into(),
         },
     );
-    assert_eq!(book.apply(again, at(800)), []);
+    assert_eq!(book.apply(again, at(1_100)), []);
 }
 
 #[test]
