@@ -334,6 +334,8 @@ impl Cause {
                 | Self::Lost
                 | Self::StuckTerminating { .. }
                 | Self::Sandbox { .. }
+                | Self::SlowCreation
+                | Self::Pending
                 | Self::Killed
         )
     }

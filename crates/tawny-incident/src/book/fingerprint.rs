@@ -27,6 +27,7 @@ impl Fingerprint {
     /// | node | cluster, node |
     /// | sandbox | cluster, node (its network is the node's) |
     /// | volume with a named object | cluster, namespace (workloads share claims and secrets) |
+    /// | image, missing object | cluster, namespace, workload (its containers share them) |
     /// | any other | cluster, namespace, workload (else pod), container |
     pub fn of(subject: &Subject, cause: &Cause) -> Self {
         let (workload_kind, workload_name) = match &subject.workload {
@@ -37,6 +38,10 @@ impl Fingerprint {
         let place = match cause {
             Cause::Node { .. } | Cause::Sandbox { .. } => ["", "Node", &*subject.node, ""],
             Cause::Volume { object, .. } if !object.is_empty() => [&*subject.namespace, "", "", ""],
+            Cause::ImagePull { .. }
+            | Cause::Config {
+                missing: Some(_), ..
+            } => [&*subject.namespace, workload_kind, workload_name, ""],
             _ => [
                 &*subject.namespace,
                 workload_kind,

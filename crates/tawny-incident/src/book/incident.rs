@@ -261,7 +261,9 @@ impl Incident {
 
     fn parts_resolve_at(&self) -> Option<Timestamp> {
         if self.watched.is_empty() {
-            let gone = self.gone_at?;
+            let Some(gone) = self.gone_at else {
+                return Some(self.updated_at.saturating_add(STALE_AFTER));
+            };
             // A pod without workload does not come back; that of a workload is replaced, perhaps by one as bad.
             let wait = match self.subject().workload {
                 Some(_) => RESOLVE_AFTER,

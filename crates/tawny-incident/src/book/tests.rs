@@ -169,6 +169,27 @@ fn sandbox_is_grouped_by_node_and_volumes_by_their_object() {
 }
 
 #[test]
+fn images_and_missing_objects_are_grouped_by_workload_whatever_the_container() {
+    let of = |occurrence: &Occurrence| Fingerprint::of(&occurrence.subject, &occurrence.cause);
+    let image = Cause::ImagePull {
+        image: "registry.test/api:1".into(),
+        failure: crate::message::PullFailure::NotFound,
+    };
+    let missing = Cause::Config {
+        reason: "CreateContainerConfigError".into(),
+        missing: crate::message::missing("secret \"db\" not found"),
+    };
+    for cause in [image, missing] {
+        let one = occurrence("k", 0, cause);
+        let mut other = one.clone();
+        other.subject.container = "proxy".into();
+        assert_eq!(of(&one), of(&other));
+        other.subject.workload = Some(workload("Deployment", "web"));
+        assert_ne!(of(&one), of(&other));
+    }
+}
+
+#[test]
 fn severity_rises_at_3_10_and_50_occurrences() {
     let mut book = Book::new();
     let low = Cause::Rejected {

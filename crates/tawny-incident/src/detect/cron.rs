@@ -178,7 +178,7 @@ fn value(text: &str, low: u32, names: &[&str]) -> Option<u32> {
 
 /// `1h30m`, `90s`: whole units only, which is all that makes sense for a schedule.
 fn go_duration(text: &str) -> Option<Duration> {
-    super::death::go_duration_secs(text)
+    crate::message::go_duration_secs(text)
         .filter(|secs| *secs > 0)
         .map(Duration::from_secs)
 }

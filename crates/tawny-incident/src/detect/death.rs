@@ -3,25 +3,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tawny_model::observed::{
-    ContainerKind, ContainerState, KubeEvent, RestartPolicy, Run, Terminated,
-};
+use tawny_model::observed::{ContainerKind, ContainerState, RestartPolicy, Run, Terminated};
 
-use super::{Look, OomProof, disruption};
+use super::{
+    Look, disruption,
+    killing::{Killing, killing},
+    oom,
+};
 use crate::{
     Cause,
-    cause::{OomEvidence, Probe},
+    cause::OomEvidence,
     exit::{Exit, SIGKILL, SIGTERM},
-    message::strip_combined,
+    message::go_duration_secs,
     occurrence::{DeadRun, Findings, Marker, MarkerKind, Occurrence, bounded, death_key},
 };
-
-/// How far a kill counted in the cgroup may lie from the death it caused: the count is read every second, and
-/// `finishedAt` is cut to whole seconds.
-const OOM_WINDOW: Duration = Duration::from_secs(5);
-
-/// How far a `Killing` event may lie behind the death: events keep whole seconds.
-const EVENT_SLACK: Duration = Duration::from_secs(2);
 
 const CRASH_LOOP: &str = "CrashLoopBackOff";
 
@@ -47,7 +42,8 @@ pub(super) fn detect(look: &Look<'_>, found: &mut Findings) {
         for death in &deaths {
             report(look, death, found);
         }
-        child_kills(look, container, &deaths, found);
+        let ended: Vec<&Terminated> = deaths.iter().filter_map(|it| it.terminated).collect();
+        oom::child_kills(look, container, &ended, found);
     }
 }
 
@@ -185,7 +181,7 @@ fn verdict(look: &Look<'_>, death: &Death<'_>) -> Verdict {
         && look
             .ooms
             .iter()
-            .any(|proof| proves(proof, death, terminated))
+            .any(|proof| oom::proves(proof, &container.name, terminated))
     {
         return Verdict::Because(Cause::OutOfMemory {
             proof: OomEvidence::Cgroup,
@@ -316,122 +312,6 @@ fn outlived_its_pod(look: &Look<'_>, terminated: &Terminated) -> bool {
         })
 }
 
-/// What the kubelet says it did.
-enum Killing {
-    Probe(Probe),
-    Replaced,
-    Hook,
-    Stopping,
-}
-
-/// The kubelet's `Killing` event for this run, in the wordings of `kuberuntime_manager.go`:
-/// `Container X failed liveness probe, will be restarted`, `Container X definition changed, will be restarted`,
-/// `Stopping container X`.
-fn killing(
-    look: &Look<'_>,
-    container: &ContainerState,
-    terminated: &Terminated,
-) -> Option<Killing> {
-    let in_run = |event: &KubeEvent| {
-        let is_after_start = terminated.started_at.is_none_or(|at| event.at >= at);
-        let is_before_end = terminated
-            .finished_at
-            .is_none_or(|at| event.at <= at.saturating_add(EVENT_SLACK));
-        is_after_start && is_before_end
-    };
-    let name = &*container.name;
-    look.events
-        .iter()
-        .filter(|event| matches!(&*event.reason, "Killing" | "FailedPostStartHook"))
-        .filter(|event| {
-            *event.object.container == *name
-                || (event.object.container.is_empty()
-                    && event
-                        .message
-                        .split_ascii_whitespace()
-                        .any(|word| word == name))
-        })
-        .filter(|event| in_run(event))
-        .filter_map(|event| {
-            let message = strip_combined(&event.message);
-            if message.contains("failed liveness probe") {
-                Some(Killing::Probe(Probe::Liveness))
-            } else if message.contains("failed startup probe") {
-                Some(Killing::Probe(Probe::Startup))
-            } else if message.contains("definition changed") {
-                Some(Killing::Replaced)
-            } else if &*event.reason == "FailedPostStartHook"
-                || message.contains("FailedPostStartHook")
-                || message.contains("failed postStart hook")
-            {
-                Some(Killing::Hook)
-            } else if message.starts_with("Stopping container") {
-                Some(Killing::Stopping)
-            } else {
-                None
-            }
-        })
-        // What says why comes before what says that: a kill by probe is followed by "Stopping container".
-        .min_by_key(|killing| matches!(killing, Killing::Stopping))
-}
-
-/// Whether the kernel's count is about the run that ended.
-fn proves(proof: &OomProof, death: &Death<'_>, terminated: &Terminated) -> bool {
-    if !is_about(proof, &death.container.name, &terminated.container_id) {
-        return false;
-    }
-    let begun = terminated
-        .started_at
-        .is_none_or(|at| proof.at.saturating_add(OOM_WINDOW) >= at);
-    // A child killed minutes before says nothing about who killed the main process.
-    let near_end = terminated.finished_at.is_none_or(|at| {
-        at.saturating_since(proof.at)
-            .max(proof.at.saturating_since(at))
-            <= OOM_WINDOW
-    });
-    begun && near_end
-}
-
-/// An id decides when both sides have one, else the container's name.
-fn is_about(proof: &OomProof, container: &str, container_id: &str) -> bool {
-    let bare = |id: &'_ str| -> String { id.rsplit('/').next().unwrap_or_default().to_owned() };
-    let (proven, dead) = (bare(&proof.container_id), bare(container_id));
-    if proven.is_empty() || dead.is_empty() {
-        *proof.container == *container
-    } else {
-        proven == dead
-    }
-}
-
-/// Kills in the cgroup of a container that goes on: a child process died (row 4).
-fn child_kills(
-    look: &Look<'_>,
-    container: &ContainerState,
-    deaths: &[Death<'_>],
-    found: &mut Findings,
-) {
-    for proof in &look.ooms {
-        if !container.is_running() || !is_about(proof, &container.name, &container.container_id) {
-            continue;
-        }
-        let is_of_a_death = deaths
-            .iter()
-            .filter_map(|death| Some((death, death.terminated?)))
-            .any(|(death, terminated)| proves(proof, death, terminated));
-        // The status of a main process that was killed may come a moment after the count.
-        if is_of_a_death || !look.is_over(proof.at, OOM_WINDOW, found) {
-            continue;
-        }
-        let mut occurrence =
-            look.trouble(Some(container), Cause::ChildOutOfMemory, Some(proof.at), "");
-        occurrence.key = format!(
-            "oom/{}/{}/{}",
-            look.pod.uid, container.container_id, proof.kills
-        );
-        found.occurrences.push(occurrence);
-    }
-}
-
 /// The delay in `back-off 5m0s restarting failed container=…`.
 fn back_off(container: &ContainerState) -> Option<u64> {
     if container.waiting_reason() != CRASH_LOOP {
@@ -439,27 +319,6 @@ fn back_off(container: &ContainerState) -> Option<u64> {
     }
     let (_, rest) = container.waiting_message().split_once("back-off ")?;
     go_duration_secs(rest.split_ascii_whitespace().next()?)
-}
-
-/// Whole seconds of a Go duration such as `5m0s`, `1h2m3s`, `10s`.
-pub(super) fn go_duration_secs(text: &str) -> Option<u64> {
-    let mut secs = 0u64;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit())?;
-        let (number, behind) = rest.split_at(end);
-        let number: u64 = number.parse().ok()?;
-        let unit = behind.chars().next()?;
-        let factor = match unit {
-            'h' => 3_600,
-            'm' => 60,
-            's' => 1,
-            _ => return None,
-        };
-        secs = secs.checked_add(number.checked_mul(factor)?)?;
-        rest = behind.strip_prefix(unit)?;
-    }
-    Some(secs)
 }
 
 /// Whether the runtime could not start the container's command, which is a death with a key of its own.

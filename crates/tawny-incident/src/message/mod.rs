@@ -100,6 +100,27 @@ fn collapse(text: &str) -> String {
     out
 }
 
+/// Whole seconds of a Go duration such as `5m0s`, `1h2m3s`, `10s`.
+pub(crate) fn go_duration_secs(text: &str) -> Option<u64> {
+    let mut secs = 0u64;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit())?;
+        let (number, behind) = rest.split_at(end);
+        let number: u64 = number.parse().ok()?;
+        let unit = behind.chars().next()?;
+        let factor = match unit {
+            'h' => 3_600,
+            'm' => 60,
+            's' => 1,
+            _ => return None,
+        };
+        secs = secs.checked_add(number.checked_mul(factor)?)?;
+        rest = behind.strip_prefix(unit)?;
+    }
+    Some(secs)
+}
+
 /// The text between the first pair of `"` behind `before`.
 pub(crate) fn quoted<'a>(text: &'a str, before: &str) -> Option<&'a str> {
     let (_, rest) = text.split_once(before)?;
