@@ -190,6 +190,7 @@ pub enum Scope {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Findings {
     pub occurrences: Vec<Occurrence>,
+    /// Told again at each look, with the same keys.
     pub markers: Vec<Marker>,
     pub health: Vec<(Scope, Health)>,
     /// When to look again although nothing changed: the end of the earliest grace still running.

@@ -906,6 +906,54 @@ proptest! {
     }
 }
 
+/// A pod that is rolled out, served, and taken away, its container ending with `code` after `stop_secs`.
+fn planned_life(code: i32, stop_secs: i64, init: bool) -> Vec<PodState> {
+    let mut creating = with_state(waiting("ContainerCreating", ""));
+    let mut serving = pod();
+    if init {
+        let mut done = crate::testing::container("migrate");
+        done.kind = tawny_model::observed::ContainerKind::Init;
+        done.state = Run::Terminated(dead(0, "Completed", 2, 0));
+        creating.containers.insert(0, done.clone());
+        serving.containers.insert(0, done);
+    }
+    let mut leaving = serving.clone();
+    leaving.deletion = Some(crate::testing::deletion(500));
+    let mut over = leaving.clone();
+    let web = over.containers.len() - 1;
+    over.containers[web].ready = false;
+    let reason = if code == 0 { "Completed" } else { "Error" };
+    over.containers[web].state = Run::Terminated(dead(code, reason, 500 + stop_secs, 0));
+    vec![creating, serving, leaving, over]
+}
+
+proptest! {
+    /// Rollouts, scale-downs and drains, whatever states of them are seen and how often: never an incident.
+    #[test]
+    fn a_planned_life_invents_nothing(
+        code in prop_oneof![Just(0), Just(1), Just(2), Just(130), Just(137), Just(143)],
+        stop_secs in 0i64..28,
+        init in any::<bool>(),
+        picks in proptest::collection::vec((0usize..4, any::<bool>()), 1..12),
+    ) {
+        let states = planned_life(code, stop_secs, init);
+        let mut order = picks;
+        order.sort_unstable();
+        let mut book = Book::new();
+        let mut before: Option<&PodState> = None;
+        for (idx, relist) in order {
+            let state = &states[idx];
+            let now = [10, 300, 501, 529][idx];
+            let previous = before.filter(|_| !relist);
+            let found = detect::pod(previous, state, Evidence::default(), &context(now));
+            book.observe(found, at(now));
+            before = Some(state);
+        }
+        book.observe(detect::gone(Scope::Pod(pod().uid)), at(540));
+        prop_assert_eq!(book.incidents().count(), 0);
+    }
+}
+
 fn forget_ids(state: &mut PodState) {
     for container in &mut state.containers {
         container.container_id = "".into();

@@ -246,3 +246,22 @@ fn events_of_pod_workload_and_node_around_the_death_are_related() {
         ]
     );
 }
+
+#[test]
+fn what_is_no_pod_names_its_place_in_the_text() {
+    let place = |incident: &Incident| {
+        let text = Format::Default.write(&IncidentReport::new(incident, None, at(110)));
+        text.lines().nth(6).unwrap().to_owned()
+    };
+    let mut book = Book::new();
+    let about = crate::detect::EventContext::default();
+    for event in [
+        crate::testing::event_of("Node", "n1", "Rebooted", ""),
+        crate::testing::event_of("CronJob", "nightly", "FailedNeedsStart", ""),
+    ] {
+        book.observe(crate::detect::event(&event, about, &context(101)), at(101));
+    }
+    let mut places: Vec<_> = book.incidents().map(place).collect();
+    places.sort();
+    assert_eq!(places, ["NODE: n1", "WORKLOAD: shop/CronJob/nightly"]);
+}

@@ -2,7 +2,7 @@
 
 use tawny_model::Timestamp;
 
-use super::{IncidentReport, plain};
+use super::{IncidentReport, Summary, plain};
 use crate::sentence::one_line;
 
 pub(super) fn write(report: &IncidentReport) -> String {
@@ -18,10 +18,7 @@ pub(super) fn write(report: &IncidentReport) -> String {
     line(&format!("SEVERITY: {}", incident.severity));
     line(&format!("TYPE: {}", incident.kind));
     line(&format!("MESSAGE: {}", one_line(&incident.message)));
-    line(&format!(
-        "POD: {}/{}",
-        incident.namespace, incident.pod_name
-    ));
+    line(&place(incident));
     line("");
     line("=== TELEMETRY DATA ===");
     for entry in &report.telemetry {
@@ -55,6 +52,17 @@ pub(super) fn write(report: &IncidentReport) -> String {
         }
     }
     out
+}
+
+/// The pod, as BlackBox has it; what it does not know has a line of its own name.
+fn place(incident: &Summary) -> String {
+    let namespace = &incident.namespace;
+    match &incident.workload {
+        _ if !incident.pod_name.is_empty() => format!("POD: {namespace}/{}", incident.pod_name),
+        Some(workload) => format!("WORKLOAD: {namespace}/{workload}"),
+        None if !incident.node_name.is_empty() => format!("NODE: {}", incident.node_name),
+        None => format!("NAMESPACE: {namespace}"),
+    }
 }
 
 /// Date and time to the millisecond with `between` between them, in UTC.
