@@ -51,15 +51,15 @@ pub(super) fn detect(look: &Look<'_>, found: &mut Findings) {
 fn deaths<'a>(look: &Look<'_>, container: &'a ContainerState) -> Vec<Death<'a>> {
     let mut deaths = Vec::new();
     let count = container.restart_count;
-    let is_looping = container.waiting_reason() == CRASH_LOOP;
+    // A run the kubelet lost sight of is counted as restarted at once, unless its pod ends.
+    let counts_lost = look.pod.deletion.is_none() && !look.pod.is_over();
+    let is_ahead = |terminated: &Terminated| counts_lost && &*terminated.reason == STATUS_UNKNOWN;
     if let Some(last) = &container.last {
-        // While the kubelet waits before it starts a container again, it shows the latest run as the last one. A run
-        // it lost sight of is counted as restarted at once.
-        let is_latest =
-            matches!(container.state, Run::Waiting { .. }) && &*last.reason != STATUS_UNKNOWN;
+        // While the kubelet waits before it starts a container again, it shows the latest run as the last one.
+        let is_latest = matches!(container.state, Run::Waiting { .. });
         deaths.push(Death {
             container,
-            restart: if is_latest {
+            restart: if is_latest && !is_ahead(last) {
                 count
             } else {
                 count.saturating_sub(1)
@@ -67,14 +67,16 @@ fn deaths<'a>(look: &Look<'_>, container: &'a ContainerState) -> Vec<Death<'a>> 
             is_latest,
             terminated: Some(last),
         });
-    } else if is_looping {
+    } else if container.waiting_reason() == CRASH_LOOP {
         deaths.push(Death {
             container,
             restart: count,
             is_latest: true,
             terminated: None,
         });
-    } else if counted_up(look, container) {
+    } else if counted_up(look, container)
+        && !matches!(&container.state, Run::Terminated(terminated) if is_ahead(terminated))
+    {
         // BB-8: the count grew, but the kubelet has cleaned the dead container away already.
         deaths.push(Death {
             container,
@@ -86,7 +88,11 @@ fn deaths<'a>(look: &Look<'_>, container: &'a ContainerState) -> Vec<Death<'a>> 
     if let Run::Terminated(terminated) = &container.state {
         deaths.push(Death {
             container,
-            restart: count,
+            restart: if is_ahead(terminated) {
+                count.saturating_sub(1)
+            } else {
+                count
+            },
             is_latest: true,
             terminated: Some(terminated),
         });

@@ -528,6 +528,26 @@ fn lost_containers_are_neither_killed_nor_out_of_memory() {
 }
 
 #[test]
+fn a_lost_run_has_its_own_number_wherever_the_kubelet_shows_it() {
+    // `convertToAPIContainerStatuses` and `TerminatePod` of the kubelet: the count is ahead by one while the pod lives.
+    let unknown = Terminated {
+        exit_code: 137,
+        reason: "ContainerStatusUnknown".into(),
+        ..Terminated::default()
+    };
+    let restart = |pod_now: &PodState| only(look(pod_now, &[], 100)).run.unwrap().restart;
+    let mut in_state = ended(unknown.clone(), 1);
+    assert_eq!(restart(&in_state), 0);
+    assert_eq!(restart(&restarted(unknown, 0)), 0);
+    in_state.phase = PodPhase::Failed;
+    in_state.containers[0].restart_count = 0;
+    assert_eq!(restart(&in_state), 0);
+    in_state.phase = PodPhase::Running;
+    in_state.deletion = Some(deletion(90));
+    assert!(look(&in_state, &[], 100).occurrences.is_empty());
+}
+
+#[test]
 fn bb_8_a_restart_count_that_grew_is_a_death_even_without_any_state() {
     let mut grown = pod();
     grown.containers[0].restart_count = 1;
