@@ -162,14 +162,12 @@ impl Incident {
             self.resolved_at = None;
             self.in_storm = false;
             self.severity = occurrence.severity();
-            self.watched.clear();
         }
         self.count += 1;
         self.first_at = self.first_at.min(occurrence.at);
         self.last_at = self.last_at.max(occurrence.at);
         self.updated_at = now;
         self.baseline &= occurrence.existing;
-        self.gone_at = None;
         self.workload_healthy_since = None;
         self.severity = self.severity.max(occurrence.severity());
         self.watch(&occurrence);

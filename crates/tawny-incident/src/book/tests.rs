@@ -397,6 +397,7 @@ fn node_trouble_takes_in_what_follows_from_it_before_and_after() {
     };
     let before = opened(&book.apply(occurrence("pod/before", 0, unready), at(0)));
     let own_fault = opened(&book.apply(occurrence("death/own", 0, crash(1)), at(0)));
+    let old = opened(&book.apply(occurrence("death/old", -400, Cause::Killed), at(-400)));
     let changes = book.apply(node_trouble("node/n1", 60), at(60));
     let node = opened(&changes);
     assert!(changes.contains(&Change::Adopted {
@@ -421,6 +422,7 @@ fn node_trouble_takes_in_what_follows_from_it_before_and_after() {
     assert_eq!(book.get(child).unwrap().quiet(), Some(Quiet::Child));
     assert_eq!(book.get(other).unwrap().parent, None);
     assert_eq!(book.get(own_fault).unwrap().parent, None);
+    assert_eq!(book.get(old).unwrap().parent, None);
 
     // Once the node is well again, what goes on is news.
     book.hear(&Scope::Node("n1".into()), Health::Healthy, at(100));

@@ -33,7 +33,6 @@ pub fn node(node: &NodeState, context: &Context) -> Findings {
         }
         is_healthy = false;
         let is_joining = &*condition.kind == "Ready"
-            && condition.status == ConditionStatus::False
             && node
                 .created
                 .is_some_and(|at| !is_over(context.now, at, JOINING_GRACE, &mut found));

@@ -207,6 +207,31 @@ fn row_4_a_kill_that_ended_the_main_process_is_no_child() {
 }
 
 #[test]
+fn row_4_a_proof_without_an_id_is_no_child_when_it_explains_the_death() {
+    let mut named = proof(100, "");
+    named.container = "web".into();
+    let found = with_proofs(&restarted(dead(137, "Error", 100, 0), 0), &[named], 200);
+    assert_eq!(only(found).cause.class(), "out_of_memory");
+}
+
+#[test]
+fn an_eviction_explains_the_latest_run_only() {
+    let mut evicted = ended(dead(137, "Error", 100, 1), 1);
+    evicted.phase = PodPhase::Failed;
+    evicted.reason = "Evicted".into();
+    evicted.containers[0].last = Some(dead(137, "Error", 50, 0));
+    let causes = |pod_now: &PodState| {
+        let found = look(pod_now, &[], 101);
+        let of = |it: &crate::Occurrence| (it.cause.class(), it.at);
+        found.occurrences.iter().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(causes(&evicted)[1..], [("killed", at(50))]);
+    // Without a time of the decision, an error of its own is not the kubelet's doing.
+    evicted.containers = ended(dead(1, "Error", 100, 0), 0).containers;
+    assert_eq!(causes(&evicted)[1..], [("crash", at(100))]);
+}
+
+#[test]
 fn six_kinds_of_sigkill_are_told_apart() {
     // Section 4.2 rows 3 to 5 and 10, section 4.3 row 137.
     let killed = || dead(137, "Error", 100, 0);
@@ -597,6 +622,26 @@ fn a_pod_first_seen_dead_is_existing_only_if_it_died_before_watching_began() {
     let mut timeless = dead(1, "Error", 100, 0);
     timeless.finished_at = None;
     assert!(first(50, &ended(timeless, 0)));
+}
+
+#[test]
+fn a_death_of_a_pod_seen_before_is_news_whatever_the_nodes_clock_says() {
+    let context = crate::Context {
+        watching_since: at(200),
+        ..context(300)
+    };
+    let over = ended(dead(1, "Error", 100, 0), 0);
+    let found = detect::pod(Some(&pod()), &over, Evidence::default(), &context);
+    assert!(!only(found).existing);
+}
+
+#[test]
+fn events_without_a_uid_belong_to_no_pod() {
+    let mut nobody = restarted(dead(137, "Error", 100, 0), 0);
+    nobody.uid = "".into();
+    let mut killing = event("Killing", "Container web failed liveness probe", 90);
+    killing.object.uid = "".into();
+    assert_eq!(only(look(&nobody, &[killing], 101)).cause, Cause::Killed);
 }
 
 #[test]
