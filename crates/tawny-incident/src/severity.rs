@@ -18,8 +18,6 @@ pub enum Severity {
 }
 
 impl Severity {
-    pub const ALL: [Self; 4] = [Self::Low, Self::Medium, Self::High, Self::Critical];
-
     pub fn name(self) -> &'static str {
         match self {
             Self::Low => "low",
@@ -27,13 +25,6 @@ impl Severity {
             Self::High => "high",
             Self::Critical => "critical",
         }
-    }
-
-    /// Reads a name as [`Self::name`] writes it, in any case.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|severity| severity.name().eq_ignore_ascii_case(name))
     }
 }
 

@@ -89,17 +89,6 @@ pub(super) enum Watched {
     HealthySince(Timestamp),
 }
 
-impl State {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Recurring => "recurring",
-            Self::Resolved => "resolved",
-            Self::Regressed => "regressed",
-        }
-    }
-}
-
 impl Incident {
     pub(super) fn open(id: IncidentId, occurrence: Occurrence, now: Timestamp) -> Self {
         let mut incident = Self {

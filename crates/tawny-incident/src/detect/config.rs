@@ -17,7 +17,9 @@ pub(super) fn detect(look: &Look<'_>, found: &mut Findings) {
     for container in &look.pod.containers {
         let reason = container.waiting_reason();
         // A command that could not be started left a dead container, which is reported as such.
-        if !REASONS.contains(&reason) || death::has_died_starting(container) {
+        let is_death = matches!(reason, "RunContainerError" | "CreateContainerError")
+            && death::has_died_starting(container);
+        if !REASONS.contains(&reason) || is_death {
             continue;
         }
         let event = look.event(Some(&container.name), &["Failed", "FailedPostStartHook"]);

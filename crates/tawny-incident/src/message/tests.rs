@@ -236,6 +236,8 @@ fn repeats_of_one_message_have_one_template() {
         template("Error: pod shop/web-abcde is gone", &["web-abcde"]),
         "Error: pod shop/# is gone"
     );
+    // Words made of hash letters alone stay words.
+    assert_eq!(template("bad face, dead wgxl", &[]), "bad face, dead wgxl");
     assert_eq!(template(&"ä".repeat(1000), &[]).chars().count(), 160);
 }
 

@@ -110,6 +110,9 @@ fn row_8_a_command_that_cannot_start_is_one_death_and_no_second_trouble() {
         }
     );
     assert_eq!(occurrence.severity(), Severity::High);
+    // Another trouble after it is one of its own.
+    pod_now.containers[0].state = waiting("CreateContainerConfigError", "secret \"db\" not found");
+    assert_eq!(look(&pod_now, &[], 20).occurrences.len(), 2);
     let cannot_run = only(look(
         &ended(dead(127, "ContainerCannotRun", 10, 0), 0),
         &[],
