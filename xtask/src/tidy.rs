@@ -22,6 +22,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("tawny-store", 2),
     ("tawny-kube", 2),
     ("tawny-collect", 3),
+    ("tawny-incident", 3),
     ("tawny-sql", 3),
     ("tawny-server", 4),
     ("tawny", 5),

@@ -100,7 +100,7 @@ pub enum Phase {
 /// Longer annotations are left out: `last-applied-configuration` alone can be 256 KiB.
 pub const MAX_ANNOTATION_BYTES: usize = 1024;
 
-const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+pub(crate) const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 const TEMPLATE_HASH_LABEL: &str = "pod-template-hash";
 
 impl Phase {
@@ -350,7 +350,7 @@ fn ended(terminated: &ContainerStateTerminated) -> Ended {
 ///
 /// A Job someone named `name-123` by hand is told apart by the length: schedule times are minutes since the epoch
 /// (8 digits since 1989) or, up to Kubernetes 1.20, seconds (10 digits).
-fn workload(meta: &ObjectMeta) -> Option<Workload> {
+pub(crate) fn workload(meta: &ObjectMeta) -> Option<Workload> {
     let owners = meta.owner_references.as_deref().unwrap_or_default();
     let OwnerReference { kind, name, .. } =
         owners.iter().find(|owner| owner.controller == Some(true))?;
@@ -389,11 +389,11 @@ pub(crate) fn shared(
         .collect()
 }
 
-fn non_empty(text: Option<&str>) -> Option<&str> {
+pub(crate) fn non_empty(text: Option<&str>) -> Option<&str> {
     text.filter(|text| !text.is_empty())
 }
 
-fn instant(time: &Time) -> Option<Timestamp> {
+pub(crate) fn instant(time: &Time) -> Option<Timestamp> {
     i64::try_from(time.0.as_nanosecond())
         .ok()
         .map(Timestamp::from_nanos)

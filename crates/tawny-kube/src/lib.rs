@@ -8,6 +8,7 @@ pub mod error;
 pub mod facts;
 pub mod logs;
 pub mod metrics;
+pub mod observe;
 mod patience;
 pub mod pods;
 

@@ -7,6 +7,7 @@ pub mod batch;
 pub mod delivery;
 pub mod entry;
 pub mod gap;
+pub mod observed;
 pub mod pairs;
 pub mod remedy;
 pub mod secret;
