@@ -4,9 +4,11 @@
 //! log, so that someone who waits for a workspace learns why it does not start. Delivery is at most once over restarts:
 //! a line is never told twice. Nothing here reads the environment.
 
-// pub mod agent;
-// pub mod client;
-// pub mod error;
+pub mod agent;
+pub mod client;
+pub mod error;
+#[cfg(test)]
+mod fake;
 pub mod lines;
 pub mod metrics;
 pub mod reasons;
@@ -14,9 +16,9 @@ pub mod registry;
 pub mod settings;
 pub mod tokens;
 // pub mod watch;
-// pub mod wire;
+pub mod wire;
 
-// pub use error::Error;
+pub use error::Error;
 pub use metrics::CoderMetrics;
-// pub use settings::{CoderConfig, Settings};
+pub use settings::{CoderConfig, Settings};
 // pub use watch::Logstream;
