@@ -9,16 +9,20 @@ pub mod client;
 pub mod error;
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod fake_kube;
 pub mod lines;
 pub mod metrics;
 pub mod reasons;
 pub mod registry;
+mod resolve;
 pub mod settings;
+mod state;
 pub mod tokens;
-// pub mod watch;
+pub mod watch;
 pub mod wire;
 
 pub use error::Error;
 pub use metrics::CoderMetrics;
 pub use settings::{CoderConfig, Settings};
-// pub use watch::Logstream;
+pub use watch::Logstream;

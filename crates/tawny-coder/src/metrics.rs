@@ -51,6 +51,8 @@ pub enum Fate {
     retries_exhausted,
     /// The agent's token is no longer good, or its log is full.
     agent_stopped,
+    /// The object's token was not found, or Coder does not know it.
+    no_token,
     /// Not delivered in the time left after the pod's deletion or at the process's end.
     cut_off,
 }
@@ -93,6 +95,7 @@ impl Default for CoderMetrics {
             Fate::refused,
             Fate::retries_exhausted,
             Fate::agent_stopped,
+            Fate::no_token,
             Fate::cut_off,
         ] {
             drop(metrics.lines.get_or_create(&LineLabel { result }));

@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn the_body_of_a_patch_is_what_coder_reads() {
         let body: Value = serde_json::from_slice(&patch_body(&lines())).unwrap();
-        let log = |level: &str, output: &str| json!({"created_at": "2023-11-14T22:13:20.25Z", "level": level, "output": output});
+        let log = |level: &str, output: &str| json!({"created_at": "2023-11-14T22:13:20.250000000Z", "level": level, "output": output});
         assert_eq!(
             body,
             json!({
