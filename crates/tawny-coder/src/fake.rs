@@ -164,7 +164,7 @@ impl FakeCoder {
     }
 
     /// Waits until `is_reached`, at most for a day of paused time.
-    pub(crate) async fn until(&self, is_reached: impl Fn(&Self) -> bool) {
+    pub(crate) async fn until(&self, is_reached: impl Fn(&Self) -> bool + Sync + Send) {
         let mut changes = self.state.changes.subscribe();
         let reached = async {
             while !is_reached(self) {

@@ -231,6 +231,7 @@ fn text(code: u16, text: impl Into<Bytes>) -> Answer {
 }
 
 fn status(code: u16, message: &str) -> Answer {
-    let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message});
+    let reason = if code == 404 { "NotFound" } else { "Forbidden" };
+    let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code, "message": message});
     text(code, status.to_string())
 }

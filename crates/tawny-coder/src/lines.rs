@@ -115,9 +115,9 @@ fn brief(duration: Duration) -> impl fmt::Display {
         let (minutes, hours, days) = (secs / 60, secs / 3_600, secs / 86_400);
         match secs {
             0..120 => write!(f, "{secs}s"),
-            120..600 if secs % 60 != 0 => write!(f, "{minutes}m{}s", secs % 60),
+            120..600 if !secs.is_multiple_of(60) => write!(f, "{minutes}m{}s", secs % 60),
             120..10_800 => write!(f, "{minutes}m"),
-            10_800..28_800 if minutes % 60 != 0 => write!(f, "{hours}h{}m", minutes % 60),
+            10_800..28_800 if !minutes.is_multiple_of(60) => write!(f, "{hours}h{}m", minutes % 60),
             10_800..172_800 => write!(f, "{hours}h"),
             _ => write!(f, "{days}d"),
         }

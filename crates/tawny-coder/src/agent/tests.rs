@@ -36,7 +36,7 @@ impl Setup {
     }
 
     /// Waits on the agents' behalf, as the feature's loop does, until Coder has seen `is_reached`.
-    async fn until(&mut self, is_reached: impl Fn(&FakeCoder) -> bool) {
+    async fn until(&mut self, is_reached: impl Fn(&FakeCoder) -> bool + Sync + Send) {
         tokio::select! {
             () = self.coder.until(is_reached) => {}
             stopped = self.agents.next_stopped() => panic!("{stopped:?}"),

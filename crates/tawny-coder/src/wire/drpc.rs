@@ -214,7 +214,7 @@ impl Decoder {
             self.id = head.id;
             self.open = None;
         }
-        let (of_packet, mut whole) = self.open.take().unwrap_or((kind, BytesMut::new()));
+        let (of_packet, mut whole) = self.open.take().unwrap_or_else(|| (kind, BytesMut::new()));
         if of_packet != kind {
             return Err(DrpcError::KindChanged);
         }
