@@ -56,11 +56,11 @@ enum End {
 
 /// An agent that Coder takes no more lines from.
 #[derive(Debug)]
-pub struct Stopped {
-    pub token: Secret,
-    pub error: Error,
+pub(crate) struct Stopped {
+    pub(crate) token: Secret,
+    pub(crate) error: Error,
     /// What was not taken.
-    pub lines: Vec<Line>,
+    pub(crate) lines: Vec<Line>,
 }
 
 enum Entry {
@@ -73,7 +73,7 @@ enum Entry {
 }
 
 /// All agents and their tasks. Dropping it ends the tasks at once.
-pub struct Agents {
+pub(crate) struct Agents {
     endpoint: Endpoint,
     metrics: CoderMetrics,
     by_token: FxHashMap<Secret, Entry>,
@@ -91,7 +91,7 @@ impl fmt::Debug for Agents {
 }
 
 impl Agents {
-    pub fn new(endpoint: Endpoint, metrics: CoderMetrics) -> Self {
+    pub(crate) fn new(endpoint: Endpoint, metrics: CoderMetrics) -> Self {
         Self {
             endpoint,
             metrics,
@@ -103,7 +103,7 @@ impl Agents {
     }
 
     /// Queues a line; drops and counts it when the agent's queue is full or the agent has been stopped.
-    pub fn push_or_drop_newest(&mut self, token: &Secret, line: Line) {
+    pub(crate) fn push_or_drop_newest(&mut self, token: &Secret, line: Line) {
         use mpsc::error::TrySendError::{Closed, Full};
         let line = match self.by_token.get(token) {
             Some(Entry::Stopped) => return self.metrics.lines(Fate::agent_stopped, 1),
@@ -136,14 +136,14 @@ impl Agents {
     }
 
     /// Gives an agent's last lines 5 s, and forgets it: a later line begins anew (CL-24).
-    pub fn close(&mut self, token: &Secret) {
+    pub(crate) fn close(&mut self, token: &Secret) {
         if let Some(Entry::Running { closing, .. }) = self.by_token.remove(token) {
             closing.cancel();
         }
     }
 
     /// Waits for an agent that is stopped; for ever when none is. CANCEL-SAFE.
-    pub async fn next_stopped(&mut self) -> Stopped {
+    pub(crate) async fn next_stopped(&mut self) -> Stopped {
         loop {
             match self.tasks.join_next().await {
                 Some(Ok((token, generation, end))) => {
@@ -181,7 +181,7 @@ impl Agents {
     }
 
     /// Delivers what is left, for a few seconds at most.
-    pub async fn finish(mut self) {
+    pub(crate) async fn finish(mut self) {
         self.by_token.clear();
         self.ends_at.cancel();
         let deadline = Instant::now() + STOP_FLUSH;
@@ -195,7 +195,8 @@ impl Agents {
     }
 
     /// Number of agents with a task.
-    pub fn n_running(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn n_running(&self) -> usize {
         self.tasks.len()
     }
 }

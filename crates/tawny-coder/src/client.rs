@@ -7,7 +7,7 @@ mod roots;
 mod rpc;
 
 pub(crate) use delivery::Delivery;
-pub use endpoint::Endpoint;
+pub(crate) use endpoint::Endpoint;
 #[cfg(test)]
 pub(crate) use endpoint::{BoxedIo, Dial, DialFuture};
 pub use roots::Roots;

@@ -4,8 +4,8 @@
 //! log, so that someone who waits for a workspace learns why it does not start. Delivery is at most once over restarts:
 //! a line is never told twice. Nothing here reads the environment.
 
-pub mod agent;
-pub mod client;
+mod agent;
+mod client;
 pub mod error;
 #[cfg(test)]
 mod fake;
@@ -22,6 +22,7 @@ pub mod tokens;
 pub mod watch;
 pub mod wire;
 
+pub use client::Roots;
 pub use error::Error;
 pub use metrics::CoderMetrics;
 pub use settings::{CoderConfig, Settings};

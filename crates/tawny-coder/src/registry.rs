@@ -145,15 +145,6 @@ impl Registry {
         self.n_changes
     }
 
-    /// Number of objects with an agent.
-    pub fn len(&self) -> usize {
-        self.objects.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.objects.is_empty()
-    }
-
     /// An object as a watch shows it now. `watch` is which one, so that a list of one says nothing of another's objects.
     pub fn apply(&mut self, seen: Seen, watch: usize, sight: Sight, now: Timestamp) -> Vec<Action> {
         let mut actions = Vec::new();

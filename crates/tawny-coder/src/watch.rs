@@ -57,6 +57,19 @@ impl Logstream {
     /// `Reject` at the start only, when certificates or the state file cannot be read.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let endpoint = Endpoint::open(&self.settings)?;
+        let Settings {
+            namespaces,
+            field_selector,
+            label_selector,
+            ..
+        } = &self.settings;
+        tracing::info!(
+            coder = %endpoint.authority(),
+            ?namespaces,
+            ?field_selector,
+            ?label_selector,
+            "watching for pods of Coder workspaces"
+        );
         self.run_at(endpoint, stop).await
     }
 

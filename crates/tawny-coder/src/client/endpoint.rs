@@ -41,7 +41,7 @@ pub(crate) trait Dial: fmt::Debug + Send + Sync + 'static {
 
 /// A Coder deployment. Cheap to clone; clones share what was learned about it.
 #[derive(Debug, Clone)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     shared: Arc<Shared>,
 }
 
@@ -60,7 +60,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// `Reject` when the URL names no host or the certificates cannot be read.
-    pub fn open(settings: &Settings) -> Result<Self, Error> {
+    pub(crate) fn open(settings: &Settings) -> Result<Self, Error> {
         let url = &settings.url;
         let broken = |reason: &str| Error::UrlBroken {
             got: url.to_string(),

@@ -110,7 +110,7 @@ fn created_is_told_with_the_time_of_creation() {
 fn a_pod_without_a_token_is_none_of_ours() {
     let mut registry = registry();
     assert_eq!(live(&mut registry, pod("other", AFTER, json!([]))), [""; 0]);
-    assert!(registry.is_empty());
+    assert!(registry.objects.is_empty());
     assert_eq!(brief(registry.delete("uid-other", NOW)), [""; 0]);
 }
 
@@ -175,7 +175,7 @@ fn a_relist_repeats_nothing_and_finds_what_went_in_between() {
         registry.keep_only(Kind::Pod, 1, &FxHashSet::default(), NOW),
         []
     );
-    assert_eq!(registry.len(), 2);
+    assert_eq!(registry.objects.len(), 2);
 }
 
 #[test]
