@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use rustc_hash::{FxHashMap, FxHashSet};
 use tawny_model::{Secret, Timestamp};
 
-pub use seen::{EventSeen, Kind, Seen};
+pub use seen::{EventSeen, Kind, Look, Seen};
 pub use snapshot::{Remembered, Snapshot};
 
 use crate::{
@@ -94,6 +94,8 @@ struct Object {
     is_resolving: bool,
     held: Vec<Line>,
     is_remembered: bool,
+    /// Looked for tokens where any pod's variables may come from, and found none: known only so as not to look again.
+    is_stranger: bool,
     told: Told,
     /// Highest count told of each event, by the event's UID.
     events: BTreeMap<String, u32>,
@@ -126,7 +128,8 @@ impl Registry {
 
     /// All that a later run needs to repeat nothing; no tokens.
     pub fn snapshot(&self, now: Timestamp) -> Snapshot {
-        let live = self.objects.iter().map(|(uid, object)| {
+        let ours = (self.objects.iter()).filter(|(_, object)| !object.is_stranger);
+        let live = ours.map(|(uid, object)| {
             let remembered = Remembered {
                 told: object.told.clone(),
                 events: object.events.clone(),
@@ -159,6 +162,9 @@ impl Registry {
         } = seen;
         if let Some(object) = self.objects.get_mut(&uid) {
             object.watch = watch;
+            if object.is_stranger {
+                return actions;
+            }
             let before = object.told.clone();
             let new = take_new(reasons, &mut object.told);
             self.n_changes += u64::from(before != object.told);
@@ -196,6 +202,7 @@ impl Registry {
             refused: Vec::new(),
             held: Vec::new(),
             is_remembered,
+            is_stranger: false,
             told,
             events,
         };
@@ -242,8 +249,7 @@ impl Registry {
             });
         }
         if object.tokens.is_empty() {
-            let n_lines = object.held.len();
-            actions.extend((n_lines > 0).then_some(Action::Lose { n_lines }));
+            actions.extend(object.lose_held());
             return actions;
         }
         let line = Line::deleted(object.kind, &object.name, now);
@@ -289,6 +295,7 @@ impl Registry {
             self.objects.get_mut(&event.about_uid)
         };
         match known {
+            Some(object) if object.is_stranger => {}
             Some(object) if is_old && !object.is_remembered => {
                 object.events.insert(event.uid, event.count);
                 self.n_changes += 1;
@@ -336,11 +343,17 @@ impl Registry {
                 object.tokens.push(token);
             }
         }
-        let held = std::mem::take(&mut object.held);
         if object.tokens.is_empty() {
-            let n_lines = held.len();
-            actions.extend((n_lines > 0).then_some(Action::Lose { n_lines }));
+            actions.extend(object.lose_held());
+            if !object.is_named() {
+                object.is_stranger = true;
+                object.wanted = Vec::new();
+                object.told = Told::new();
+                object.events = BTreeMap::new();
+                self.n_changes += 1;
+            }
         }
+        let held = std::mem::take(&mut object.held);
         object.tell(held, &mut actions);
         actions
     }
@@ -390,7 +403,7 @@ impl Object {
             if self.tokens.is_empty() && self.is_resolving {
                 if self.held.len() < MAX_HELD {
                     self.held.push(line);
-                } else {
+                } else if self.is_named() {
                     actions.push(Action::Lose { n_lines: 1 });
                 }
                 continue;
@@ -400,6 +413,17 @@ impl Object {
                 line: line.clone(),
             }));
         }
+    }
+
+    /// Whether it is to have a token, rather than might.
+    fn is_named(&self) -> bool {
+        self.wanted.iter().any(Wanted::is_named)
+    }
+
+    /// Gives up what no token was found for. Lines of a stranger were none of ours.
+    fn lose_held(&mut self) -> Option<Action> {
+        let n_lines = std::mem::take(&mut self.held).len();
+        (n_lines > 0 && self.is_named()).then_some(Action::Lose { n_lines })
     }
 
     /// Tells an event unless it was; whether it was not.

@@ -13,7 +13,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::tokens::{self, Fetched, Holder, Resolved, Wanted};
+use crate::tokens::{self, Fetched, Holder, Resolved, Unfetched, Wanted};
 
 /// Requests to the API server at once: a start among thousands of workspaces asks for as many secrets.
 const CONCURRENT_REQUESTS: usize = 8;
@@ -92,6 +92,14 @@ impl Resolver {
     }
 }
 
+fn unfetched(error: tawny_kube::Error) -> Unfetched {
+    use tawny_kube::Error::{Forbidden, Refused};
+    Unfetched {
+        is_denied: matches!(error, Forbidden { .. } | Refused { .. }),
+        reason: error.to_string(),
+    }
+}
+
 struct Search {
     cluster: Cluster,
     permits: Arc<Semaphore>,
@@ -112,7 +120,11 @@ impl Search {
             tokens.retain(|token| !self.refused.contains(token));
             for problem in problems.iter().filter(|problem| !told.contains(*problem)) {
                 let namespace = &self.namespace;
-                tracing::warn!(namespace, %problem, "failed to resolve CODER_AGENT_TOKEN");
+                if self.wanted.iter().any(Wanted::is_named) {
+                    tracing::warn!(namespace, %problem, "failed to resolve CODER_AGENT_TOKEN");
+                } else {
+                    tracing::debug!(namespace, %problem, "cannot look for CODER_AGENT_TOKEN in envFrom");
+                }
             }
             let is_certain = problems.is_empty() && self.refused.is_empty();
             if !tokens.is_empty() || is_certain {
@@ -140,7 +152,7 @@ impl Search {
                     object.map(|object| object.map(tokens::values_of_config_map))
                 }
             };
-            fetched.insert(holder, values.map_err(|error| error.to_string()));
+            fetched.insert(holder, values.map_err(unfetched));
         }
         fetched
     }

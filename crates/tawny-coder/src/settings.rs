@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::{Error, client::Roots};
+use crate::{Error, client::Roots, registry::Look};
 
 /// The `coder:` section as the user wrote it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CoderConfig {
     /// URL of the Coder deployment, with `http://` or `https://` (`CODER_URL`). Required.
@@ -24,6 +24,9 @@ pub struct CoderConfig {
     pub ca_file: String,
     /// Directories of such files, separated by colons, in place of the system's (`SSL_CERT_DIR`).
     pub ca_dirs: String,
+    /// Look for tokens in `envFrom` too. Costs one request for each secret and config map that any watched pod takes all
+    /// variables from, so watch few namespaces, or select by label. What may not be read is passed over.
+    pub env_from: bool,
     /// Say in words why a container died, cannot start or cannot pull its image. Off by default: coder-logstream-kube tells
     /// events only.
     pub reasons: bool,
@@ -35,6 +38,23 @@ pub struct CoderConfig {
     pub state_file: String,
 }
 
+impl Default for CoderConfig {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            namespaces: Vec::new(),
+            field_selector: String::new(),
+            label_selector: String::new(),
+            ca_file: String::new(),
+            ca_dirs: String::new(),
+            env_from: true,
+            reasons: false,
+            last_lines: 0,
+            state_file: String::new(),
+        }
+    }
+}
+
 /// A [`CoderConfig`] that passed every check.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -44,7 +64,7 @@ pub struct Settings {
     pub field_selector: Option<String>,
     pub label_selector: Option<String>,
     pub roots: Roots,
-    pub is_explained: bool,
+    pub look: Look,
     pub n_last_lines: u32,
     pub state_file: Option<PathBuf>,
 }
@@ -63,6 +83,7 @@ impl TryFrom<CoderConfig> for Settings {
             label_selector,
             ca_file,
             ca_dirs,
+            env_from,
             reasons,
             last_lines,
             state_file,
@@ -99,7 +120,10 @@ impl TryFrom<CoderConfig> for Settings {
                         .collect()
                 }),
             },
-            is_explained: reasons,
+            look: Look {
+                is_explained: reasons,
+                follows_env_from: env_from,
+            },
             n_last_lines: last_lines,
             state_file: given(state_file).map(PathBuf::from),
         })
@@ -191,7 +215,8 @@ mod tests {
         let settings = Settings::try_from(config()).unwrap();
         assert_eq!(settings.field_selector, None);
         assert_eq!(settings.roots, Roots::default());
-        assert_eq!((settings.is_explained, settings.n_last_lines), (false, 0));
+        assert!(!settings.look.is_explained && settings.look.follows_env_from);
+        assert_eq!(settings.n_last_lines, 0);
         let given = CoderConfig {
             label_selector: " app=ws ".to_owned(),
             ca_file: "/ca.pem".to_owned(),

@@ -22,7 +22,15 @@ pub enum Holder {
 }
 
 /// The values of a holder, or why they are not to be had; `Ok(None)` when it does not exist.
-pub type Fetched = Result<Option<BTreeMap<String, Secret>>, String>;
+pub type Fetched = Result<Option<BTreeMap<String, Secret>>, Unfetched>;
+
+/// Why a holder could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfetched {
+    /// The credentials may not read it.
+    pub is_denied: bool,
+    pub reason: String,
+}
 
 /// One place a token may come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,10 +39,10 @@ enum Source {
     Key {
         holder: Holder,
         key: String,
-        /// Whether the holder may be missing.
-        is_holder_optional: bool,
-        /// Whether the holder may lack the key.
-        is_key_optional: bool,
+        /// Whether the holder may be missing, and the key with it.
+        is_optional: bool,
+        /// All of the holder is taken (`envFrom`), and the token may or may not be among it.
+        is_shared: bool,
     },
 }
 
@@ -53,8 +61,25 @@ pub struct Resolved {
     pub problems: Vec<String>,
 }
 
+impl Wanted {
+    /// Whether the specification names the variable, so that there is to be a token.
+    pub fn is_named(&self) -> bool {
+        !(self.sources.iter()).all(|source| {
+            matches!(
+                source,
+                Source::Key {
+                    is_shared: true,
+                    ..
+                }
+            )
+        })
+    }
+}
+
 /// The tokens that containers of all kinds may have (CL-10 to CL-13); for a ReplicaSet, of its template (CL-20).
-pub fn wanted(spec: &PodSpec) -> Vec<Wanted> {
+///
+/// `follows_env_from`: look into `envFrom` too, where most secrets and config maps hold no token.
+pub fn wanted(spec: &PodSpec, follows_env_from: bool) -> Vec<Wanted> {
     let plain = (spec.init_containers.iter().flatten())
         .chain(&spec.containers)
         .map(|container| (&container.env, &container.env_from));
@@ -62,9 +87,8 @@ pub fn wanted(spec: &PodSpec) -> Vec<Wanted> {
         .map(|container| (&container.env, &container.env_from));
     let mut wanted = Vec::new();
     for (env, env_from) in plain.chain(ephemeral) {
-        let shared: Vec<Source> = (env_from.iter().flatten().rev())
-            .filter_map(from_all)
-            .collect();
+        let env_from = env_from.iter().flatten().filter(|_| follows_env_from);
+        let shared: Vec<Source> = env_from.rev().filter_map(from_all).collect();
         let own: Vec<Source> = env.iter().flatten().filter_map(from_one).collect();
         if own.is_empty() && !shared.is_empty() {
             wanted.push(Wanted { sources: shared });
@@ -101,8 +125,8 @@ fn from_one(variable: &EnvVar) -> Option<Source> {
     Some(Source::Key {
         holder,
         key: key.clone(),
-        is_holder_optional: optional == Some(true),
-        is_key_optional: optional == Some(true),
+        is_optional: optional == Some(true),
+        is_shared: false,
     })
 }
 
@@ -116,9 +140,8 @@ fn from_all(all: &EnvFromSource) -> Option<Source> {
     (!key.is_empty()).then(|| Source::Key {
         holder,
         key: key.to_owned(),
-        is_holder_optional: optional == Some(true),
-        // Most of what a container takes all variables of has no token.
-        is_key_optional: true,
+        is_optional: optional == Some(true),
+        is_shared: true,
     })
 }
 
@@ -158,14 +181,14 @@ pub fn resolve(wanted: &[Wanted], fetched: &BTreeMap<Holder, Fetched>) -> Resolv
 }
 
 fn look_up(source: &Source, fetched: &BTreeMap<Holder, Fetched>) -> Result<Option<Secret>, String> {
-    let (holder, key, is_holder_optional, is_key_optional) = match source {
+    let (holder, key, is_optional, is_shared) = match source {
         Source::Value(token) => return Ok(Some(token.clone())),
         Source::Key {
             holder,
             key,
-            is_holder_optional,
-            is_key_optional,
-        } => (holder, key, *is_holder_optional, *is_key_optional),
+            is_optional,
+            is_shared,
+        } => (holder, key, *is_optional, *is_shared),
     };
     let (Holder::Secret(name) | Holder::ConfigMap(name)) = holder;
     let kind = match holder {
@@ -173,12 +196,14 @@ fn look_up(source: &Source, fetched: &BTreeMap<Holder, Fetched>) -> Result<Optio
         Holder::ConfigMap(_) => "config map",
     };
     match fetched.get(holder) {
-        Some(Err(problem)) => Err(format!("{kind} {name}: {problem}")),
-        None | Some(Ok(None)) if is_holder_optional => Ok(None),
+        // Whoever lets nobody read what all of a container's variables come from has hardly put a token there.
+        Some(Err(unfetched)) if is_shared && unfetched.is_denied => Ok(None),
+        Some(Err(Unfetched { reason, .. })) => Err(format!("{kind} {name}: {reason}")),
+        None | Some(Ok(None)) if is_optional => Ok(None),
         None | Some(Ok(None)) => Err(format!("{kind} {name} does not exist")),
         Some(Ok(Some(values))) => match values.get(key).filter(|token| !is_blank(token)) {
             Some(token) => Ok(Some(token.clone())),
-            None if is_key_optional => Ok(None),
+            None if is_optional || is_shared => Ok(None),
             None => Err(format!("{kind} {name} has no key {key}")),
         },
     }

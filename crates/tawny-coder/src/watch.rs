@@ -201,14 +201,14 @@ impl Work {
 
     fn change(&mut self, list_idx: usize, change: Result<Change, kube::runtime::watcher::Error>) {
         let now = self.feature.clock.now();
+        let look = self.feature.settings.look;
         match change {
             Ok(Change::Pod(event)) => {
-                let is_explained = self.feature.settings.is_explained;
-                let event = event_of(event, |pod| Seen::pod(pod, is_explained, now));
+                let event = event_of(event, |pod| Seen::pod(pod, look, now));
                 self.object(list_idx, Kind::Pod, event, now);
             }
             Ok(Change::ReplicaSet(event)) => {
-                let event = event_of(event, Seen::replica_set);
+                let event = event_of(event, |set| Seen::replica_set(set, look));
                 self.object(list_idx, Kind::ReplicaSet, event, now);
             }
             Ok(Change::Event(event)) => self.event(list_idx, event, now),

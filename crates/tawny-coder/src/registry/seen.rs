@@ -35,11 +35,22 @@ pub struct Seen {
     pub reasons: Vec<Reason>,
 }
 
+/// How closely objects are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// Say what is wrong with a pod.
+    pub is_explained: bool,
+    /// Look for tokens in `envFrom` too.
+    pub follows_env_from: bool,
+}
+
 impl Seen {
-    /// `None` for an object without a UID or name. `is_explained` asks for reasons; `now` stands in for missing times.
-    pub fn pod(pod: &Pod, is_explained: bool, now: Timestamp) -> Option<Self> {
-        let wanted = pod.spec.as_ref().map(wanted).unwrap_or_default();
-        let reasons = if is_explained && !wanted.is_empty() {
+    /// `None` for an object without a UID or name. `now` stands in for missing times.
+    pub fn pod(pod: &Pod, look: Look, now: Timestamp) -> Option<Self> {
+        let spec = pod.spec.as_ref();
+        let wanted = spec.map(|spec| wanted(spec, look.follows_env_from));
+        let wanted = wanted.unwrap_or_default();
+        let reasons = if look.is_explained && !wanted.is_empty() {
             reasons(pod, now)
         } else {
             Vec::new()
@@ -48,10 +59,11 @@ impl Seen {
     }
 
     /// The tokens are those of its pod template (CL-20).
-    pub fn replica_set(set: &ReplicaSet) -> Option<Self> {
+    pub fn replica_set(set: &ReplicaSet, look: Look) -> Option<Self> {
         let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
         let pod = template.and_then(|template| template.spec.as_ref());
-        let wanted = pod.map(wanted).unwrap_or_default();
+        let wanted = pod.map(|pod| wanted(pod, look.follows_env_from));
+        let wanted = wanted.unwrap_or_default();
         Self::new(Kind::ReplicaSet, &set.metadata, wanted, Vec::new())
     }
 

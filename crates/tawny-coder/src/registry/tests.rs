@@ -13,13 +13,18 @@ const BEFORE: &str = "2023-11-14T22:00:00Z";
 const AFTER: &str = "2023-11-14T22:13:25Z";
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_010);
 
+const LOOK: Look = Look {
+    is_explained: true,
+    follows_env_from: true,
+};
+
 fn pod(name: &str, created: &str, env: Value) -> Seen {
     let pod: Pod = serde_json::from_value(json!({
         "metadata": {"name": name, "namespace": "ws", "uid": format!("uid-{name}"), "creationTimestamp": created},
         "spec": {"containers": [{"name": "dev", "env": env}]},
     }))
     .unwrap();
-    Seen::pod(&pod, true, NOW).unwrap()
+    Seen::pod(&pod, LOOK, NOW).unwrap()
 }
 
 fn by_value(tokens: &[&str]) -> Value {
@@ -216,6 +221,12 @@ fn events_of_unknown_objects_and_old_events_are_not_told() {
         ..event("old", "ws", 2)
     };
     assert_eq!(registry.event(old.clone(), Sight::FirstList, NOW), []);
+    let of_other = EventSeen {
+        at: STARTED,
+        ..event("o", "third", 1)
+    };
+    registry.event(of_other, Sight::FirstList, NOW);
+    assert_eq!(registry.strays.len(), 1, "an old event waits for no object");
     // A relist shows it again; only its next repeat is news.
     assert_eq!(registry.event(old.clone(), Sight::Live, NOW), []);
     let again = EventSeen {
@@ -305,6 +316,40 @@ fn a_pod_whose_token_never_comes_loses_its_lines_and_they_are_counted() {
 }
 
 #[test]
+fn a_pod_with_shared_variables_and_no_token_is_a_stranger() {
+    let mut registry = registry();
+    let other = || {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "other", "namespace": "ws", "uid": "uid-other", "creationTimestamp": AFTER},
+            "spec": {"containers": [{"name": "web", "envFrom": [{"secretRef": {"name": "s"}}]}]},
+        }))
+        .unwrap();
+        Seen::pod(&pod, LOOK, NOW).unwrap()
+    };
+    assert_eq!(live(&mut registry, other()), ["resolve uid-other but 0"]);
+    for n in 0..100 {
+        assert_eq!(
+            happens(&mut registry, event(&format!("e{n}"), "other", 1)),
+            [""; 0]
+        );
+    }
+    assert_eq!(brief(registry.resolved("uid-other", vec![])), [""; 0]);
+    let n_changes = registry.n_changes();
+    assert_eq!(live(&mut registry, other()), [""; 0]);
+    assert_eq!(happens(&mut registry, event("e", "other", 2)), [""; 0]);
+    assert_eq!(registry.n_changes(), n_changes);
+    assert!(registry.snapshot(NOW).objects.is_empty());
+    assert_eq!(brief(registry.delete("uid-other", NOW)), [""; 0]);
+    assert!(registry.objects.is_empty());
+    // Deleted while it is looked for, it costs nobody a line either.
+    live(&mut registry, other());
+    assert_eq!(
+        brief(registry.delete("uid-other", NOW)),
+        ["abandon uid-other"]
+    );
+}
+
+#[test]
 fn a_token_that_coder_refuses_is_looked_up_again_where_it_may_have_changed() {
     let mut registry = registry();
     live(&mut registry, pod("ws", AFTER, by_secret()));
@@ -333,7 +378,7 @@ fn reasons_are_told_once_with_the_dead_containers_log() {
                 "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled", "containerID": format!("c{count}")}}}]},
         }))
         .unwrap();
-        Seen::pod(&pod, true, NOW).unwrap()
+        Seen::pod(&pod, LOOK, NOW).unwrap()
     };
     let mut registry = registry();
     live(&mut registry, pod("ws", AFTER, by_value(&["t"])));
@@ -467,12 +512,12 @@ fn a_replica_sets_token_is_that_of_its_template_cl_17_cl_18_cl_20() {
     }))
     .unwrap();
     let mut registry = registry();
-    let told = live(&mut registry, Seen::replica_set(&set).unwrap());
+    let told = live(&mut registry, Seen::replica_set(&set, LOOK).unwrap());
     assert_eq!(told, ["t: 🐳 Queued pod from ReplicaSet: ws-77"]);
     assert_eq!(
         brief(registry.delete("r", NOW))[0],
         "t: 🗑️ Deleted ReplicaSet: ws-77"
     );
-    assert_eq!(Seen::replica_set(&Default::default()), None);
-    assert_eq!(Seen::pod(&Pod::default(), true, NOW), None);
+    assert_eq!(Seen::replica_set(&Default::default(), LOOK), None);
+    assert_eq!(Seen::pod(&Pod::default(), LOOK, NOW), None);
 }

@@ -34,6 +34,17 @@ fn map(name: &str) -> Holder {
     Holder::ConfigMap(name.to_owned())
 }
 
+fn wanted(spec: &PodSpec) -> Vec<Wanted> {
+    super::wanted(spec, true)
+}
+
+fn denied() -> Fetched {
+    Err(Unfetched {
+        is_denied: true,
+        reason: "not allowed (403)".to_owned(),
+    })
+}
+
 /// The tokens and problems of a pod whose one container is `rest`.
 fn found(rest: Value, fetched: Vec<(Holder, Fetched)>) -> (Vec<String>, Vec<String>) {
     let wanted = wanted(&spec(json!({"containers": [container(rest)]})));
@@ -114,7 +125,7 @@ fn only_an_optional_reference_may_lead_nowhere_cl_12() {
 
 #[test]
 fn a_secret_that_cannot_be_read_is_a_problem_even_when_optional_cl_12() {
-    let fetched = vec![(secret("s"), Err("not allowed (403)".to_owned()))];
+    let fetched = vec![(secret("s"), denied())];
     assert_eq!(
         found(by_secret(json!(true)), fetched),
         (vec![], vec!["secret s: not allowed (403)".to_owned()])
@@ -167,6 +178,39 @@ fn all_variables_of_a_secret_or_config_map_are_searched_with_their_prefix_cl_13(
         let other = json!({"prefix": prefix, "secretRef": {"name": "s"}});
         assert!(wanted(&spec(json!({"containers": [container(from(other))]}))).is_empty());
     }
+}
+
+#[test]
+fn a_shared_holder_that_may_not_be_read_is_passed_over_and_one_that_fails_is_not() {
+    let shared = json!({"envFrom": [{"configMapRef": {"name": "m"}}]});
+    assert_eq!(
+        found(shared.clone(), vec![(map("m"), denied())]),
+        (vec![], vec![])
+    );
+    let failed = Unfetched {
+        is_denied: false,
+        reason: "timed out".to_owned(),
+    };
+    assert_eq!(
+        found(shared, vec![(map("m"), Err(failed))]).1,
+        ["config map m: timed out"]
+    );
+}
+
+#[test]
+fn shared_variables_are_followed_by_choice_and_name_no_token() {
+    let both = json!({"env": [{"name": "CODER_AGENT_TOKEN", "value": "t"}], "envFrom": [{"secretRef": {"name": "s"}}]});
+    let shared = json!({"envFrom": [{"secretRef": {"name": "s"}}]});
+    let look = |rest: &Value, follows| {
+        super::wanted(
+            &spec(json!({"containers": [container(rest.clone())]})),
+            follows,
+        )
+    };
+    assert!(look(&shared, false).is_empty());
+    assert!(!look(&shared, true)[0].is_named());
+    assert!(look(&both, true)[0].is_named());
+    assert!(holders(&look(&both, false)).is_empty());
 }
 
 #[test]

@@ -279,6 +279,58 @@ async fn an_optional_secret_that_is_missing_is_not_waited_for_cl_12() {
     assert_eq!(running.metrics.n_lines(Fate::no_token), 1);
 }
 
+fn by_env_from(name: &str) -> Value {
+    let mut pod = pod(name, AFTER, &[]);
+    pod["spec"]["containers"][0]["envFrom"] = json!([{"configMapRef": {"name": "m"}}, {"prefix": "CODER_AGENT_", "secretRef": {"name": "s"}}]);
+    pod
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_among_all_variables_of_a_secret_is_found_by_choice_cl_13() {
+    for env_from in [true, false] {
+        let kube = FakeKube::new();
+        let mut holder = secret("t");
+        holder["data"]["TOKEN"] = holder["data"]["token"].take();
+        kube.put("secrets", holder);
+        // The rights of coder-logstream-kube do not cover config maps.
+        kube.forbid("configmaps");
+        let config = CoderConfig {
+            env_from,
+            ..config()
+        };
+        let running = start_with(&kube, config, FakeCoder::start(|_| Answer::Fine));
+        kube.watched(3).await;
+        kube.put("pods", by_env_from("ws"));
+        running.pass(60).await;
+        let told = running.outputs("t");
+        assert_eq!(told.len(), usize::from(env_from), "{told:?}");
+        let is_read = kube
+            .asked()
+            .iter()
+            .any(|asked| asked.contains("/secrets/s"));
+        assert_eq!(is_read, env_from);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_of_others_with_shared_variables_are_looked_at_once_and_counted_nowhere() {
+    let kube = FakeKube::new();
+    kube.put("secrets", secret("other"));
+    kube.forbid("configmaps");
+    let running = start(&kube).await;
+    for _ in 0..3 {
+        kube.put("pods", by_env_from("web"));
+        kube.put("events", event("e", "Pod", "web", 1));
+        running.pass(600).await;
+    }
+    let n_read = (kube.asked().iter())
+        .filter(|asked| asked.contains("/secrets/s"))
+        .count();
+    assert_eq!(n_read, 1);
+    assert!(running.coder.requests().is_empty());
+    assert_eq!(running.metrics.n_lines(Fate::no_token), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_secret_that_changes_after_its_token_was_refused_is_read_again() {
     let kube = FakeKube::new();
