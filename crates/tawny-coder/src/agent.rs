@@ -135,7 +135,7 @@ impl Agents {
         self.by_token.insert(token.clone(), entry);
     }
 
-    /// Gives an agent's last lines 5 s, and forgets it: a later line begins anew (CL-24).
+    /// Gives an agent's last lines 5 s, and forgets it with its queue, whose end makes it hurry: a later line begins anew (CL-24).
     pub(crate) fn close(&mut self, token: &Secret) {
         if let Some(Entry::Running { closing, .. }) = self.by_token.remove(token) {
             closing.cancel();
@@ -232,7 +232,7 @@ async fn run(
     // Queued lines are only read in `work`, so what it leaves behind is all there is to count.
     let result = tokio::select! {
         biased;
-        result = agent.work(&closing) => result,
+        result = agent.work() => result,
         () = too_late => {
             let n_left = agent.take_rest().len();
             agent.metrics.lines(Fate::cut_off, n_left);
@@ -260,9 +260,9 @@ struct Agent {
 
 impl Agent {
     /// Delivers until the queue is closed and empty.
-    async fn work(&mut self, closing: &CancellationToken) -> Result<(), Error> {
-        while let Some(first) = self.next_line(closing).await {
-            self.gather(first, closing).await;
+    async fn work(&mut self) -> Result<(), Error> {
+        while let Some(first) = self.next_line().await {
+            self.gather(first).await;
             if !self.batch.is_empty() {
                 self.deliver().await?;
             }
@@ -272,7 +272,7 @@ impl Agent {
 
     /// The next line, however long it takes; after half a minute the queue is closed, and with it the connection. A line
     /// that comes later finds a new task.
-    async fn next_line(&mut self, closing: &CancellationToken) -> Option<Line> {
+    async fn next_line(&mut self) -> Option<Line> {
         if let Some(line) = self.ahead.take() {
             return Some(line);
         }
@@ -282,10 +282,6 @@ impl Agent {
             tokio::select! {
                 biased;
                 line = self.lines_rx.recv() => return line,
-                () = closing.cancelled(), if is_open => {
-                    self.lines_rx.close();
-                    is_open = false;
-                }
                 () = sleep_until(idle_at), if is_open => {
                     self.lines_rx.close();
                     is_open = false;
@@ -296,7 +292,7 @@ impl Agent {
     }
 
     /// Fills the batch with what comes shortly behind `first`.
-    async fn gather(&mut self, first: Line, closing: &CancellationToken) {
+    async fn gather(&mut self, first: Line) {
         let until = Instant::now() + GATHER_TIME;
         let mut n_bytes = 0;
         let mut next = Some(first);
@@ -318,7 +314,6 @@ impl Agent {
             next = tokio::select! {
                 biased;
                 line = self.lines_rx.recv() => line,
-                () = closing.cancelled() => self.lines_rx.try_recv().ok(),
                 () = sleep_until(until) => None,
             };
         }

@@ -49,6 +49,8 @@ pub(crate) struct Asked {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
     Fine,
+    /// Over HTTP, the connection ends behind the answer.
+    FineAtLast,
     /// For a DRPC call, its error code.
     Status(u16),
     /// The agent's log is full; the line is not kept.
@@ -245,13 +247,22 @@ impl State {
                 .body(Full::from(body))
                 .unwrap()
         };
-        match self.decide(asked.clone()) {
-            Answer::Status(code) => return Ok(refusal(code, "as the test wants")),
+        let answer = self.decide(asked.clone());
+        let is_last = answer == Answer::FineAtLast;
+        match answer {
+            Answer::Status(code) => {
+                let mut refusal = refusal(code, "as the test wants");
+                if code == 308 {
+                    let to = http::HeaderValue::from_static("https://elsewhere.example");
+                    refusal.headers_mut().insert(http::header::LOCATION, to);
+                }
+                return Ok(refusal);
+            }
             Answer::Full => return Ok(refusal(413, "Logs limit exceeded")),
             Answer::Never => std::future::pending().await,
             Answer::Drop => return Err(io::ErrorKind::ConnectionReset.into()),
             Answer::Slow(time) => tokio::time::sleep(time).await,
-            Answer::Fine => {}
+            Answer::Fine | Answer::FineAtLast => {}
         }
         let (code, body) = match (head.method, head.uri.path()) {
             (Method::POST, "/base/api/v2/workspaceagents/me/log-source") => {
@@ -288,8 +299,15 @@ impl State {
             }
             _ => (StatusCode::NOT_FOUND, Bytes::new()),
         };
-        let answer = Response::builder().status(code).body(Full::from(body));
-        Ok(answer.unwrap())
+        let mut answer = Response::builder()
+            .status(code)
+            .body(Full::from(body))
+            .unwrap();
+        if is_last {
+            let close = http::HeaderValue::from_static("close");
+            answer.headers_mut().insert(http::header::CONNECTION, close);
+        }
+        Ok(answer)
     }
 
     async fn serve_rpc<T>(&self, mut io: T, path: String, token: String)
@@ -312,7 +330,7 @@ impl State {
             Answer::Drop => return,
             Answer::Never => std::future::pending().await,
             Answer::Slow(time) => tokio::time::sleep(time).await,
-            Answer::Fine | Answer::Full => {}
+            Answer::Fine | Answer::FineAtLast | Answer::Full => {}
         }
         let Ok((_, socket)) = ServerBuilder::new().accept(io).await else {
             return;

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     convert::Infallible,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -85,7 +86,8 @@ impl FakeKube {
             .count()
             < n
         {
-            changes.changed().await.unwrap();
+            let change = tokio::time::timeout(Duration::from_secs(86_400), changes.changed());
+            change.await.expect("watches open within a day").unwrap();
         }
     }
 

@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     fake::{Answer, Asked, FakeCoder, secret},
     lines::Level,
+    metrics::{Method, Status},
 };
 
 struct Setup {
@@ -57,6 +58,11 @@ impl Setup {
         while self.metrics.n_lines(fate) < n_lines {
             self.pass(Duration::from_millis(100)).await;
         }
+    }
+
+    async fn stopped(&mut self) -> Stopped {
+        (tokio::time::timeout(Duration::from_secs(86_400), self.agents.next_stopped()).await)
+            .expect("an agent stops within a day of paused time")
     }
 
     fn patches(&self) -> Vec<Asked> {
@@ -111,12 +117,12 @@ async fn a_burst_goes_in_batches_of_100_lines_at_once() {
 async fn a_batch_holds_1_mib_with_21_bytes_a_line_and_a_longer_line_is_dropped() {
     let mut setup = setup(|_| Answer::Fine);
     let most = (1 << 20) - 21;
-    for len_bytes in [most, most + 1, most - 1_000, 1_000 - 21, 1] {
+    for len_bytes in [most, most + 1, most - 1_000, 1_000 - 21, 0] {
         setup.push("t", "x".repeat(len_bytes));
     }
     setup.until_told(4).await;
     let lens: Vec<_> = (setup.coder.outputs("t").iter()).map(String::len).collect();
-    assert_eq!(lens, [most, most - 1_000, 979, 1]);
+    assert_eq!(lens, [most, most - 1_000, 979, 0]);
     let batches: Vec<_> = (setup.patches().iter())
         .map(|asked| {
             String::from_utf8_lossy(&asked.body)
@@ -170,7 +176,7 @@ async fn a_refused_token_stops_the_agent_and_gives_back_its_lines() {
         });
         setup.push("bad", "one");
         setup.push("bad", "two");
-        let stopped = setup.agents.next_stopped().await;
+        let stopped = setup.stopped().await;
         assert_eq!(stopped.token, secret("bad"));
         assert!(stopped.error.to_string().contains(remedy));
         assert_eq!(stopped.lines, [line("one"), line("two")]);
@@ -191,7 +197,7 @@ async fn a_full_log_stops_the_agent() {
     });
     setup.coder.endpoint.prefer_rpc(true);
     setup.push("t", "one");
-    let stopped = setup.agents.next_stopped().await;
+    let stopped = setup.stopped().await;
     assert!(matches!(stopped.error, Error::LogFull));
 }
 
@@ -263,6 +269,29 @@ async fn half_a_minute_without_a_line_closes_the_connection_cl_23() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_that_coder_ends_between_batches_costs_no_try() {
+    let mut setup = setup(|_| Answer::FineAtLast);
+    for n_told in 1..=3 {
+        setup.push("t", "line");
+        setup.until_told(n_told).await;
+        setup.pass(Duration::from_secs(5)).await;
+    }
+    let n_failed = |method| setup.metrics.n_requests(method, Status::failure);
+    assert_eq!(n_failed(Method::SendLog), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_finds_an_agent_that_has_just_gone() {
+    let mut setup = setup(|_| Answer::Fine);
+    setup.push("t", "one");
+    setup.coder.until(|coder| coder.told().len() == 1).await;
+    // Nobody has noticed its end yet.
+    sleep(IDLE_CLOSE + Duration::from_secs(1)).await;
+    setup.push("t", "two");
+    setup.coder.until(|coder| coder.told().len() == 2).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn closing_delivers_what_is_left_at_once_cl_24() {
     let mut setup = setup(|_| Answer::Fine);
     setup.push("t", "one");
@@ -302,7 +331,7 @@ async fn a_stopped_agent_that_is_closed_may_begin_anew() {
         false => Answer::Fine,
     });
     setup.push("t", "one");
-    setup.agents.next_stopped().await;
+    setup.stopped().await;
     setup.agents.close(&secret("t"));
     setup.pass(Duration::from_secs(6)).await;
     setup.push("t", "two");

@@ -209,7 +209,11 @@ impl Delivery {
             .header(TOKEN_HEADER, self.token.clone())
             .body(Full::new(body))
             .expect("a checked path and checked headers make a request");
-        if self.http.is_none() {
+        let is_open = match &mut self.http {
+            Some(http) => http.is_open().await,
+            None => false,
+        };
+        if !is_open {
             self.http = Some(HttpLink::open(self.endpoint.dial().await?).await?);
         }
         let http = self.http.as_mut().expect("opened above");

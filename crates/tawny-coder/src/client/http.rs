@@ -3,7 +3,7 @@
 use std::pin::Pin;
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{Request, StatusCode, header::LOCATION};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -32,6 +32,16 @@ impl HttpLink {
         })
     }
 
+    /// Whether another request can be sent: many servers and proxies end a connection behind an answer.
+    pub(super) async fn is_open(&mut self) -> bool {
+        if let Some(connection) = &mut self.connection
+            && futures::poll!(connection).is_ready()
+        {
+            self.connection = None;
+        }
+        self.connection.is_some() && !self.sender.is_closed()
+    }
+
     /// Sends one request and reads the whole answer.
     pub(super) async fn request(
         &mut self,
@@ -45,6 +55,16 @@ impl HttpLink {
                 .await
                 .map_err(broken)?
                 .into_parts();
+            if let (true, Some(to)) = (head.status.is_redirection(), head.headers.get(LOCATION)) {
+                // Not followed: a token goes to the host that was named and to no other.
+                return Err(Error::Failed {
+                    code: head.status.as_u16(),
+                    message: format!(
+                        "it redirects to {}; set CODER_URL to where Coder is",
+                        String::from_utf8_lossy(to.as_bytes())
+                    ),
+                });
+            }
             let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
             let body = body.map_err(|error| Error::Malformed {
                 reason: error.to_string(),

@@ -168,6 +168,17 @@ async fn a_wrong_url_is_named_and_changes_no_way() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_redirect_is_not_followed_with_the_token_and_says_where_to() {
+    let coder = when("/log-source", Answer::Status(308));
+    let error = delivery(&coder).0.send(&[line("one")]).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "Coder failed (308): it redirects to https://elsewhere.example; set CODER_URL to where Coder is"
+    );
+    assert_eq!(error.remedy(), Remedy::Retry);
+}
+
+#[tokio::test(start_paused = true)]
 async fn refusals_of_either_way_say_what_becomes_of_the_lines() {
     for (code, remedy) in [
         (401, Remedy::StandDown),
