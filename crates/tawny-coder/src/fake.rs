@@ -49,7 +49,7 @@ pub(crate) struct Asked {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
     Fine,
-    /// Over HTTP, the connection ends behind the answer.
+    /// The connection ends behind the answer; for a DRPC call, the session a second later.
     FineAtLast,
     /// For a DRPC call, its error code.
     Status(u16),
@@ -379,7 +379,9 @@ impl State {
             body: packets[1].data.clone(),
             at: Instant::now(),
         };
-        let (kind, data) = match self.decide(asked) {
+        let answer = self.decide(asked);
+        let is_last = answer == Answer::FineAtLast;
+        let (kind, data) = match answer {
             Answer::Status(code) => {
                 let mut error = u64::from(code).to_be_bytes().to_vec();
                 error.extend(b"as the test wants");
@@ -424,7 +426,10 @@ impl State {
         }
         drop(stream.write_all(&answer).await);
         drop(stream.close().await);
-        true
+        if is_last {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        !is_last
     }
 }
 

@@ -270,14 +270,20 @@ async fn half_a_minute_without_a_line_closes_the_connection_cl_23() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_coder_ends_between_batches_costs_no_try() {
-    let mut setup = setup(|_| Answer::FineAtLast);
-    for n_told in 1..=3 {
-        setup.push("t", "line");
-        setup.until_told(n_told).await;
-        setup.pass(Duration::from_secs(5)).await;
+    for is_rpc in [false, true] {
+        let mut setup = setup(|_| Answer::FineAtLast);
+        setup.coder.endpoint.prefer_rpc(is_rpc);
+        for n_told in 1..=3 {
+            setup.push("t", "line");
+            setup.until_told(n_told).await;
+            setup.pass(Duration::from_secs(5)).await;
+        }
+        let n_failed = |method| setup.metrics.n_requests(method, Status::failure);
+        assert_eq!(
+            (n_failed(Method::ConnectRPC), n_failed(Method::SendLog)),
+            (0, 0)
+        );
     }
-    let n_failed = |method| setup.metrics.n_requests(method, Status::failure);
-    assert_eq!(n_failed(Method::SendLog), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -402,9 +402,17 @@ async fn a_restart_repeats_nothing_and_tells_what_happened_meanwhile() {
     assert_eq!(running.coder.told().len(), 2);
     running.end().await;
 
+    kube.delete_unseen("pods", "ws");
     let running = start_with(&kube, remembering(&dir), FakeCoder::start(|_| Answer::Fine));
     running.pass(60).await;
     assert!(running.coder.requests().is_empty());
+    running.end().await;
+    // What went meanwhile is not remembered for ever.
+    let state = std::fs::read_to_string(dir.path().join("coder.json")).unwrap();
+    assert!(
+        state.contains("uid-meanwhile") && !state.contains("uid-ws"),
+        "{state}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
