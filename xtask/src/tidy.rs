@@ -21,6 +21,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("tawny-runtime", 1),
     ("tawny-store", 2),
     ("tawny-kube", 2),
+    ("tawny-coder", 3),
     ("tawny-collect", 3),
     ("tawny-incident", 3),
     ("tawny-sql", 3),

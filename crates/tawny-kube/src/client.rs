@@ -139,7 +139,10 @@ impl Cluster {
     }
 
     /// Bounds one plain request in time and sorts out its error.
-    pub(crate) async fn within<T>(
+    ///
+    /// # Errors
+    /// `TimedOut`, or what the request failed with.
+    pub async fn within<T>(
         &self,
         request: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, Error> {
@@ -152,7 +155,8 @@ impl Cluster {
             .map_err(|error| self.error(error))
     }
 
-    pub(crate) fn error(&self, error: kube::Error) -> Error {
+    /// Sorts out the error of a request to this cluster.
+    pub fn error(&self, error: kube::Error) -> Error {
         Error::from_kube(error, &self.server, &self.credentials)
     }
 }

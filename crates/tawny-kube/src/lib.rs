@@ -18,4 +18,5 @@ pub use error::Error;
 pub use facts::{ContainerFacts, ContainerKind, ContainerState, Phase, PodFacts, pod_facts};
 pub use logs::{LogRequest, LogStream};
 pub use metrics::KubeMetrics;
+pub use patience::patient;
 pub use pods::{Changes, PodDirectory, PodScope, PodWatch};

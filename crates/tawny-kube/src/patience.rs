@@ -14,7 +14,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 ///
 /// kube's own backoff starts over at each attempt, because the announcement of a list counts as a success there: a
 /// watch that may not list would ask every second for ever. Here only what a server really sent starts it over.
-pub(crate) fn patient<K>(
+pub fn patient<K>(
     events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
     seed: u64,
 ) -> impl Stream<Item = watcher::Result<Event<K>>> + Send {

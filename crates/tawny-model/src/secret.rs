@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Wraps a credential; `Debug` and `Display` print `***`.
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Secret(String);
 
 impl Secret {

@@ -7,7 +7,7 @@ use super::Problem;
 const LEVELS: &[&str] = &["error!(", "warn!(", "info!(", "debug!(", "trace!("];
 
 /// Names that keep their capital at the start of a message.
-const NAMES: &[&str] = &["Docker", "Kubernetes", "Podman", "Tawny"];
+const NAMES: &[&str] = &["Coder", "Docker", "Kubernetes", "Podman", "Tawny"];
 
 /// Checks every `tracing` macro of a source file's production part.
 pub(super) fn check(path: &str, text: &str) -> Vec<Problem> {
