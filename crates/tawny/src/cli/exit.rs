@@ -12,6 +12,8 @@ pub(crate) enum Exit {
     NothingFound,
     /// What was to be checked is damaged.
     Damaged,
+    /// Settings that another program, whose place we take, ends with 1 for.
+    Refused,
     /// Wrong flags, configuration or query.
     Usage,
     /// Could not be done: no connection, no disk, a port in use.
@@ -26,7 +28,7 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(match exit {
             Exit::Found => 0,
-            Exit::NothingFound | Exit::Damaged => 1,
+            Exit::NothingFound | Exit::Damaged | Exit::Refused => 1,
             Exit::Usage => 2,
             Exit::Failed => 3,
             Exit::Denied => 4,

@@ -2,6 +2,7 @@
 
 mod agent;
 mod bench;
+mod coder;
 mod completion;
 mod config;
 mod demo;
@@ -73,6 +74,7 @@ subcommands! {
     Search(search),
     Sql(sql),
     Tail(tail),
+    Coder(coder),
     Loadgen(loadgen),
     Storage(storage),
     Bench(bench),

@@ -71,6 +71,15 @@ pub(crate) const ALIASES: &[Alias] = {
             Fallback("s3.secret_access_key", any),
         ),
         row("AWS_SESSION_TOKEN", Fallback("s3.session_token", any)),
+        // coder-logstream-kube (CL-1 to CL-8)
+        row("CODER_URL", Of("coder.url", same)),
+        row("CODER_NAMESPACES", Of("coder.namespaces", same)),
+        row("CODER_NAMESPACE", Of("coder.namespaces", same)),
+        row("CODER_FIELD_SELECTOR", Of("coder.field_selector", same)),
+        row("CODER_LABEL_SELECTOR", Of("coder.label_selector", same)),
+        row("CODER_LOGSTREAM_METRICS_ADDR", Of("coder.metrics", same)),
+        row("SSL_CERT_FILE", Fallback("coder.ca_file", any)),
+        row("SSL_CERT_DIR", Fallback("coder.ca_dirs", any)),
         // kubelogs (KL-20 to KL-34)
         row("KUBELOGS_STORAGE_ADDR", Of("agent.server", same)),
         row("KUBELOGS_DB_PATH", Of("store.path", same)),

@@ -285,6 +285,34 @@ settings! {
         self_uid: Option<String> = None;
     }
 
+    /// Startup logs of Coder workspaces, for `tawny coder`.
+    coder: CoderConfig in "coder." {
+        /// URL of the Coder deployment, with `http://` or `https://`.
+        url["coder-url", 'u']: String = String::new();
+        /// Namespaces to watch; empty watches all, which takes cluster-wide rights.
+        namespaces["namespaces", 'n']: Vec<String> = Vec::new();
+        /// Only pods and ReplicaSets with these fields, as kubectl writes it.
+        field_selector["field-selector", 'f']: String = String::new();
+        /// Only pods and ReplicaSets with these labels, as kubectl writes it.
+        label_selector["label-selector", 'l']: String = String::new();
+        /// Address for `GET /metrics`; unset for none.
+        metrics["metrics-addr"]: Option<Listen> = None;
+        /// PEM file of the certificates that Coder's is signed by, in place of the system's.
+        ca_file["ca-file"]: String = String::new();
+        /// Directories of such files, by colon, in place of the system's.
+        ca_dirs: String = String::new();
+        /// Look for tokens in `envFrom` too. Costs a request for each secret and config map that a watched pod takes all
+        /// its variables from.
+        env_from: bool = true;
+        /// Say in words why a container died, cannot start or cannot pull its image; else only what events say is told.
+        reasons["reasons"]: bool = false;
+        /// Lines of a dead container's log to add, at most 100. Needs `coder.reasons`, and the right to get `pods/log`.
+        last_lines["last-lines"]: u32 = 0;
+        /// File that remembers what has been told, so that a restart repeats nothing. Unset tells only what happens after
+        /// the start.
+        state_file["state-file"]: String = String::new();
+    }
+
     /// Where an agent sends what it collects.
     agent: AgentConfig in "agent." {
         /// The server's gRPC address, such as `tawny-server:50051`; empty keeps the lines in the local store.

@@ -6,6 +6,7 @@
 )]
 
 mod bench;
+mod coder;
 mod collect;
 mod configuration;
 mod doctor;
