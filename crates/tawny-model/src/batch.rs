@@ -258,7 +258,7 @@ impl<'a> EntryRef<'a> {
     }
 
     /// The row as an entry of its own.
-    pub fn to_entry(&self, id: EntryId, stream: Arc<Stream>) -> LogEntry {
+    pub fn to_entry(self, id: EntryId, stream: Arc<Stream>) -> LogEntry {
         LogEntry {
             id,
             timestamp: self.timestamp(),

@@ -131,7 +131,7 @@ pub(crate) fn engine(config: &StoreConfig) -> Engine {
 ///
 /// A port alone means `default_host`.
 pub(crate) async fn bind(config: &Config, default_host: IpAddr) -> Result<Listeners, Failure> {
-    let grpc = bind(("grpc.listen", "--grpc"), config.grpc.listen, default_host).await?;
+    let grpc = bind_one(("grpc.listen", "--grpc"), config.grpc.listen, default_host).await?;
     note(&format!("grpc listening on {}", grpc.local_addr()?));
     Ok(Listeners {
         grpc: Some(grpc),
@@ -147,13 +147,13 @@ pub(crate) async fn bind_http(
     if !config.http.enabled {
         return Ok(None);
     }
-    let http = bind(("http.listen", "--http"), config.http.listen, default_host).await?;
+    let http = bind_one(("http.listen", "--http"), config.http.listen, default_host).await?;
     note(&format!("http listening on http://{}", http.local_addr()?));
     Ok(Some(http))
 }
 
 /// Binds one listener, whose key and flag an error names.
-pub(crate) async fn bind(
+pub(crate) async fn bind_one(
     (key, flag): (&str, &str),
     listen: Listen,
     default_host: IpAddr,

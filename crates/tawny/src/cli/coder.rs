@@ -48,7 +48,7 @@ impl Run for Args {
         let mut supervisor = Supervisor::default();
         if let Some(listen) = config.coder.metrics {
             let flag = ("coder.metrics", "--metrics-addr");
-            let listener = serve::bind(flag, listen, ALL_ADDRESSES).await?;
+            let listener = serve::bind_one(flag, listen, ALL_ADDRESSES).await?;
             super::note(&format!(
                 "metrics listening on http://{}",
                 listener.local_addr()?

@@ -30,6 +30,10 @@ pub(crate) enum Change<'a> {
 }
 
 /// A [`Change`] read back.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are rows, and one is held at a time"
+)]
 #[derive(Debug)]
 pub(crate) enum Replayed {
     /// All rows are new; their positions are not kept and read as zero.
