@@ -31,7 +31,7 @@ const LAYERS: &[(&str, u8)] = &[
 
 /// Crates without a runtime, file, network, clock or environment. `tawny-wire` may name tonic, for the service traits
 /// generated from `proto/`; nothing in it opens a connection.
-const PURE: &[&str] = &["tawny-model", "tawny-query", "tawny-wire"];
+const PURE: &[&str] = &["tawny-incident", "tawny-model", "tawny-query", "tawny-wire"];
 
 /// Dependencies that bring a runtime or the outside world with them; a name also stands for its `name-…` family.
 const IMPURE: &[&str] = &[
