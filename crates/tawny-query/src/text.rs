@@ -59,7 +59,7 @@ fn folded(text: &str) -> String {
 
 /// Whether `value` is `folded` without regard to case.
 pub fn eq_folded(value: &str, folded: &str) -> bool {
-    // Letters get no longer by folding, and those that become ASCII shorter: nearly all values are told by their length.
+    // What folds to ASCII gets no longer by it, and shorter where it was none: nearly all values are told by their length.
     if value.len() <= folded.len() && folded.is_ascii() {
         value.eq_ignore_ascii_case(folded)
     } else if value.is_ascii() {

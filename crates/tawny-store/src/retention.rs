@@ -58,6 +58,12 @@ impl Cutoffs {
         is_common.then_some(self.others)
     }
 
+    /// All before it goes.
+    pub(crate) fn earliest(&self) -> Timestamp {
+        let own = self.namespaces.values().copied();
+        own.fold(self.others, Timestamp::min)
+    }
+
     /// Nothing at or after it goes.
     pub(crate) fn latest(&self) -> Timestamp {
         let own = self.namespaces.values().copied();

@@ -386,7 +386,7 @@ mod tests {
         assert_eq!(retention(&config), Retention::default());
         config.retention_age = Duration::from_secs(60);
         config.retention_size = ByteSize::mib(1);
-        config.retention_namespaces = Vec::from_text("dev=1h,audit=0").unwrap();
+        config.retention_namespaces = Vec::from_text("dev=1h, audit = 0").unwrap();
         assert_eq!(
             retention(&config),
             Retention {

@@ -99,12 +99,12 @@ fn share(shared: &Shared, live: &Live, cutoffs: &Cutoffs) -> Result<Share, Error
     if extent.first >= cutoffs.latest() {
         return Ok(Share::Nothing);
     }
-    if let Some(before) = cutoffs.common() {
-        return Ok(if extent.last < before {
-            Share::All
-        } else {
-            Share::Part
-        });
+    // Needs no index, which may be damaged.
+    if extent.last < cutoffs.earliest() {
+        return Ok(Share::All);
+    }
+    if cutoffs.common().is_some() {
+        return Ok(Share::Part);
     }
     let index = live.segment.index()?;
     let described = shared.state.descriptions().describe_all(&index);
@@ -142,7 +142,12 @@ pub(super) fn delete_rows(
         )?;
         return Ok(u64::from(live.segment.extent().n_rows));
     }
-    let rewritten = rewrite(shared, std::slice::from_ref(live), FLUSHED_LEVEL, cutoffs)?;
+    // What is cut at one time for all has not long to live; what namespaces leave may.
+    let level = match cutoffs.common() {
+        Some(_) => FLUSHED_LEVEL,
+        None => COMPACTED_LEVEL,
+    };
+    let rewritten = rewrite(shared, std::slice::from_ref(live), level, cutoffs)?;
     Ok(rewritten.unwrap_or(0))
 }
 

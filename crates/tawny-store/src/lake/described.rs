@@ -12,7 +12,7 @@ use tawny_query::Field;
 use crate::{group::lock, scan::value_of_stream};
 
 /// Fields whose values are kept; who asks for ever new ones pays for each anew.
-const MAX_FIELDS: usize = 4;
+const MAX_FIELDS: usize = 8;
 /// About what the values of those fields take of memory for each stream of a run.
 pub(super) const BYTES_PER_STREAM: usize = MAX_FIELDS * 64;
 
@@ -51,6 +51,14 @@ impl FieldValues {
         };
         let of_streams = streams.iter().map(number).collect();
         Self { values, of_streams }
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let texts = self
+            .values
+            .iter()
+            .map(|value| value.len() + size_of::<String>());
+        texts.sum::<usize>() + size_of_val(&*self.of_streams)
     }
 
     /// The number of a stream's value.

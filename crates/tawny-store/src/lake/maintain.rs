@@ -64,11 +64,11 @@ impl Maintainer {
         while let Ok(job) = jobs_rx.recv() {
             match job {
                 Job::Delete { before, reply } => {
-                    answer(
-                        reply,
-                        self.flush()
-                            .and_then(|()| self.delete(&Cutoffs::all(before))),
-                    );
+                    let deleted = self.flush().and_then(|()| {
+                        let (n_deleted, damage) = self.delete(&Cutoffs::all(before))?;
+                        damage.map_or(Ok(n_deleted), Err)
+                    });
+                    answer(reply, deleted);
                 }
                 Job::Retain {
                     retention,
@@ -143,28 +143,29 @@ impl Maintainer {
         done.blocking_recv().map_err(|_| Error::Closed)?
     }
 
-    /// Removes rows of segments that are older than they may be; answers how many.
-    fn delete(&self, cutoffs: &Cutoffs) -> Result<u64, Error> {
-        let mut n_deleted = 0;
-        let old: Vec<Arc<Live>> = self
-            .shared
-            .state
-            .live()
-            .iter()
-            .filter(|live| live.segment.extent().first < cutoffs.latest())
-            .cloned()
-            .collect();
-        for live in old {
-            match compact::delete_rows(&self.shared, &live, cutoffs) {
+    /// Removes rows of segments that are older than they may be; answers how many, and of a segment that could not be
+    /// rewritten what is wrong with it. Those of the others need not stay for what will not get better.
+    fn delete(&self, cutoffs: &Cutoffs) -> Result<(u64, Option<Error>), Error> {
+        let (mut n_deleted, mut damage) = (0, None);
+        let live = self.shared.state.live();
+        let is_old = |live: &&Arc<Live>| live.segment.extent().first < cutoffs.latest();
+        for live in live.iter().filter(is_old) {
+            match compact::delete_rows(&self.shared, live, cutoffs) {
                 Ok(n) => n_deleted += n,
-                // Those of the others need not stay for what will not get better.
-                Err(error @ Error::Damaged { .. }) => {
-                    tracing::error!(%error, "old rows of a damaged segment stay until all of it is old");
-                }
+                Err(error @ Error::Damaged { .. }) => damage = damage.or(Some(error)),
                 Err(error) => return Err(error),
             }
         }
         self.shared.metrics.deleted(n_deleted);
+        Ok((n_deleted, damage))
+    }
+
+    /// [`Self::delete`] for limits, which are kept as well as can be.
+    fn expire(&self, cutoffs: &Cutoffs) -> Result<u64, Error> {
+        let (n_deleted, damage) = self.delete(cutoffs)?;
+        if let Some(error) = damage {
+            tracing::error!(%error, "old rows of a damaged segment stay until all of it is old");
+        }
         Ok(n_deleted)
     }
 
@@ -176,7 +177,7 @@ impl Maintainer {
         let oldest = self.shared.state.oldest();
         if oldest.is_some_and(|oldest| oldest < cutoffs.latest()) {
             flushed = self.flush();
-            n_deleted += self.delete(&cutoffs)?;
+            n_deleted += self.expire(&cutoffs)?;
         }
         let pending_bytes = self.shared.wal_bytes();
         if *retention == Retention::default()
@@ -201,7 +202,15 @@ impl Maintainer {
             let Some(before) = cutoff(&live, excess) else {
                 break;
             };
-            let n = self.delete(&Cutoffs::all(before))?;
+            let mut n = self.expire(&Cutoffs::all(before))?;
+            if n == 0 {
+                // The oldest is damaged and cannot be cut: it goes whole.
+                let first = live.iter().map(|live| live.segment.extent());
+                let oldest = first.min_by_key(|extent| extent.first);
+                let behind = oldest.map(|extent| extent.last.as_nanos().saturating_add(1));
+                let behind = behind.map_or(Timestamp::MIN, Timestamp::from_nanos);
+                n = self.expire(&Cutoffs::all(behind))?;
+            }
             if n == 0 {
                 break;
             }

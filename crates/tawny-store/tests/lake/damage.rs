@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tawny_model::{LogEntry, Remedy, Stream};
+use tawny_model::{ByteSize, LogEntry, Remedy, Stream};
 use tawny_query::Query;
 use tawny_store::{
     Error, Filter, Retention,
@@ -247,6 +247,24 @@ async fn damaged_segment_keeps_no_other_from_merging_and_ageing() {
     };
     let now = Timestamp::from_nanos(T0 + 72 * HOUR_NS);
     assert_eq!(store.apply_retention(&retention, now).await.unwrap(), 500);
+    // Who asks for a deletion is told what it left, and a limit of size takes the damaged one whole.
+    let inside = Timestamp::from_nanos(T0 + midnight + 24 * HOUR_NS + 50);
+    let error = store.delete_older_than(inside).await.unwrap_err();
+    assert!(error.to_string().contains(name), "{error}");
+    let small = Retention {
+        max_bytes: Some(ByteSize(store.stats().await.unwrap().disk_bytes - 1)),
+        ..Retention::default()
+    };
+    assert!(store.apply_retention(&small, now).await.unwrap() > 0);
+    assert!(
+        !before[2].exists()
+            || !store
+                .stats()
+                .await
+                .unwrap()
+                .oldest
+                .is_some_and(|at| at < inside)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

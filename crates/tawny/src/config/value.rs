@@ -198,7 +198,9 @@ impl Setting for Vec<NamespaceAge> {
     fn from_text(text: &str) -> Result<Self, String> {
         let mut ages = Self::new();
         for item in <Vec<String> as Setting>::from_text(text)? {
-            let Some((namespace, age)) = item.split_once('=').filter(|(name, _)| !name.is_empty())
+            let parts = item.split_once('=');
+            let parts = parts.map(|(namespace, age)| (namespace.trim(), age.trim()));
+            let Some((namespace, age)) = parts.filter(|(namespace, _)| !namespace.is_empty())
             else {
                 return Err(format!("`{item}` must be NAME=AGE, such as dev=1d"));
             };

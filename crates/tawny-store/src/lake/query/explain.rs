@@ -84,7 +84,7 @@ fn explain_run(
                 );
             }
         }
-        if let Some(plan) = RunPlan::new(run_idx, snapshot, residuals, span)? {
+        if let Some(plan) = RunPlan::unfiltered(run_idx, snapshot, residuals, span)? {
             for (_, stream, class_idx) in plan.streams(span) {
                 let class = plan.class(class_idx);
                 for cell in plan.cells_within(stream, span) {
@@ -93,7 +93,16 @@ fn explain_run(
                         reach(rows, Stage::OfStream);
                         continue;
                     }
-                    reach(rows.clone(), Stage::OfSeverity);
+                    reach(rows, Stage::OfSeverity);
+                }
+            }
+        }
+        if let Some(plan) = RunPlan::new(run_idx, snapshot, residuals, span)? {
+            for (_, stream, class_idx) in plan.streams(span) {
+                let class = plan.class(class_idx);
+                let cells = plan.cells_within(stream, span).iter();
+                for cell in cells.filter(|cell| class.n_possible(&cell.counts) > 0) {
+                    let rows = cell.first_row..cell.first_row + cell.n_rows();
                     plan.split(rows, class_idx, |_, rows| reach(rows, Stage::Opened));
                 }
             }

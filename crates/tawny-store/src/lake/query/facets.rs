@@ -104,16 +104,18 @@ impl Values<'_> {
         let described = self.snapshot.streams.describe_all(&index);
         let fields = self.fields.iter().enumerate();
         let of_streams = fields.filter(|(_, field)| field.is_of_stream());
-        Ok(of_streams
-            .map(|(field_idx, field)| {
-                let values = described.values(field);
-                OfRun {
-                    field_idx,
-                    counts: vec![0; values.values.len()],
-                    values,
-                }
+        let of_field = |(field_idx, field)| {
+            let values = described.values(field);
+            let counts = vec![0; values.values.len()];
+            let n_bytes = values.memory_bytes() + size_of_val(&*counts);
+            self.gathered.add(n_bytes, self.budget)?;
+            Ok(OfRun {
+                field_idx,
+                values,
+                counts,
             })
-            .collect())
+        };
+        of_streams.map(of_field).collect()
     }
 
     /// Adds what was counted to the values of each field.

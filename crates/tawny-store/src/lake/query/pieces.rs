@@ -28,7 +28,7 @@ pub(super) struct RunPlan {
     pub(super) run: Arc<dyn Run>,
     pub(super) index: Arc<RunIndex>,
     classes: Vec<Arc<Class>>,
-    /// By class; `None` when all blocks may hold a match.
+    /// By class; `None`, or nothing at all, when all blocks may hold a match.
     may_hold: Vec<Option<Arc<MayHold>>>,
     selected: Selected,
 }
@@ -92,8 +92,26 @@ pub(super) struct BlockTask {
 }
 
 impl RunPlan {
-    /// `None` when the run has nothing to say about these times.
+    /// `None` when the run has nothing to say about these times, or nothing that its filters allow to match.
     pub(super) fn new(
+        run_idx: usize,
+        snapshot: &Snapshot,
+        residuals: &Residuals<'_>,
+        span: Span,
+    ) -> Result<Option<Self>, Error> {
+        let Some(mut plan) = Self::unfiltered(run_idx, snapshot, residuals, span)? else {
+            return Ok(None);
+        };
+        plan.may_hold = may_hold(&*plan.run, &plan.classes)?;
+        let may_match = plan
+            .may_hold
+            .iter()
+            .any(|blocks| blocks.as_deref().is_none_or(MayHold::has_any));
+        Ok(may_match.then_some(plan))
+    }
+
+    /// The same before filters are asked, as if all blocks might hold a match.
+    pub(super) fn unfiltered(
         run_idx: usize,
         snapshot: &Snapshot,
         residuals: &Residuals<'_>,
@@ -115,17 +133,12 @@ impl RunPlan {
             }
             (Selected::All, vec![class])
         };
-        let may_hold = may_hold(&**run, &classes)?;
-        let is_out = |blocks: &Option<Arc<MayHold>>| {
-            let blocks = blocks.as_deref();
-            blocks.is_some_and(|blocks| !blocks.has_any())
-        };
-        if may_hold.iter().all(is_out) {
+        if classes.is_empty() {
             return Ok(None);
         }
         Ok(Some(Self {
             run_idx: u32::try_from(run_idx).expect("runs are not that many"),
-            may_hold,
+            may_hold: Vec::new(),
             run: Arc::clone(run),
             index,
             classes,

@@ -60,8 +60,14 @@ struct Frequencies {
 /// Counters, a byte each; far more than columns of a full cache.
 const N_COUNTS: usize = 1 << 15;
 
-/// All counts are halved after so many questions, so that what was asked for yesterday makes room.
-const FORGET_EVERY: usize = 8 * N_COUNTS;
+/// Highest count: what was asked for often is soon as good as what is asked for now.
+const MAX_COUNT: u8 = 15;
+
+/// All counts are halved when each thing held has been asked for so often, so that what was of use before makes room.
+const FORGET_AFTER: usize = 10;
+
+/// But not before so many questions.
+const FORGET_AT_LEAST: usize = 1_024;
 
 impl Default for Frequencies {
     fn default() -> Self {
@@ -78,12 +84,13 @@ impl Frequencies {
         [hash, hash.rotate_left(32)].map(|hash| (hash >> 20) as usize % N_COUNTS)
     }
 
-    fn note(&mut self, key: Key) {
+    /// `n_held` is how many things the cache holds.
+    fn note(&mut self, key: Key, n_held: usize) {
         for place in Self::places(key) {
-            self.counts[place] = self.counts[place].saturating_add(1);
+            self.counts[place] = (self.counts[place] + 1).min(MAX_COUNT);
         }
         self.n_noted += 1;
-        if self.n_noted == FORGET_EVERY {
+        if self.n_noted >= (n_held * FORGET_AFTER).max(FORGET_AT_LEAST) {
             self.n_noted = 0;
             for count in &mut self.counts {
                 *count /= 2;
@@ -204,7 +211,7 @@ impl BlockCache {
 
 impl Inner {
     fn touch(&mut self, key: Key) -> Option<AnyValue> {
-        self.frequencies.note(key);
+        self.frequencies.note(key, self.entries.len());
         let now = self.now + 1;
         let entry = self.entries.get_mut(&key)?;
         let (before, value) = (entry.used, Arc::clone(&entry.value));
@@ -232,19 +239,33 @@ impl Inner {
         Some(*key)
     }
 
+    /// Whether a column is asked for more often than each of those that would have to go for it.
+    fn is_worth_its_place(&self, key: Key, n_bytes: usize, max_bytes: usize) -> bool {
+        let mut excess_bytes = (self.n_bytes + n_bytes).saturating_sub(max_bytes);
+        let asked = self.frequencies.of(key);
+        for oldest in self.columns_by_age.values() {
+            if excess_bytes == 0 {
+                break;
+            }
+            if asked <= self.frequencies.of(*oldest) {
+                return false;
+            }
+            let entry = self.entries.get(oldest);
+            excess_bytes = excess_bytes.saturating_sub(entry.map_or(0, |entry| entry.n_bytes));
+        }
+        true
+    }
+
     fn put(&mut self, key: Key, n_bytes: usize, value: AnyValue, max_bytes: usize) -> Vec<Entry> {
         let mut evicted = Vec::new();
         evicted.extend(self.remove(key));
+        if matches!(key.1, Part::Column { .. }) && !self.is_worth_its_place(key, n_bytes, max_bytes)
+        {
+            return evicted;
+        }
         while self.n_bytes + n_bytes > max_bytes
             && let Some(oldest) = self.oldest()
         {
-            let is_column = |(_, part): Key| matches!(part, Part::Column { .. });
-            if is_column(key)
-                && is_column(oldest)
-                && self.frequencies.of(key) <= self.frequencies.of(oldest)
-            {
-                return evicted;
-            }
             evicted.extend(self.remove(oldest));
         }
         self.now += 1;
