@@ -9,7 +9,7 @@ class CoderServer:
     """Listens until the scenario ends; `told` holds by token what came, in order."""
 
     def __init__(self, scene):
-        self.told, self.sources = {}, {}
+        self.told, self.sources, self.unknown = {}, {}, {}
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self.handler())
         scene.cleanups.append(self.server.shutdown)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
@@ -24,6 +24,10 @@ class CoderServer:
             return 200, {"version": "v2.34.2"}
         if not token:
             return 401, {"message": "no token"}
+        # As while the workspace is being provisioned: nobody knows the token yet.
+        self.unknown[token] = self.unknown.get(token, 3) - 1
+        if self.unknown[token] > 0:
+            return 401, {"message": "The agent cannot authenticate until the workspace provision job has been completed."}
         if (method, path) == ("POST", "/api/v2/workspaceagents/me/log-source"):
             self.sources[token] = body
             return 201, {**body, "workspace_agent_id": token, "created_at": "2026-01-01T00:00:00Z"}

@@ -334,7 +334,14 @@ impl Agent {
                 Err(error) => error,
             };
             let n_lines = self.batch.len();
-            match error.remedy() {
+            // While a workspace is being provisioned Coder does not know the tokens of its agents yet.
+            let may_come = matches!(error, Error::Unauthorized { .. }) && n_tries < MAX_TRIES;
+            let remedy = if may_come {
+                Remedy::Retry
+            } else {
+                error.remedy()
+            };
+            match remedy {
                 Remedy::StandDown => return Err(error),
                 Remedy::Retry if n_tries < MAX_TRIES => {
                     if n_tries == 1 {

@@ -43,7 +43,7 @@ pub enum Error {
     #[error("the connection to Coder broke: {reason}")]
     Broken { reason: String },
     #[error(
-        "Coder does not know the agent's token (401): {message}; the workspace was deleted, or the token is another deployment's"
+        "Coder does not know the agent's token (401): {message}; its workspace is still being provisioned or was deleted, or the token is another deployment's"
     )]
     Unauthorized { message: String },
     #[error(
@@ -105,6 +105,8 @@ impl Error {
             401 => Self::Unauthorized { message },
             403 => Self::Outdated { message },
             404 | 405 | 410 => Self::Gone { what, code },
+            // Coder's words for a log that has its 1 MiB; else the batch was too large for it or for a proxy.
+            413 if message.starts_with("Logs limit exceeded") => Self::LogFull,
             413 => Self::TooLarge { message },
             // A proxy or an overloaded server may answer so for a while; a redirect is a proxy being set up.
             408 | 425 | 429 | 500.. | ..=399 => Self::Failed { code, message },
@@ -142,5 +144,7 @@ mod tests {
             let error = Error::from_status(code, "way", String::new());
             assert_eq!(error.remedy(), remedy, "{code}: {error}");
         }
+        let full = Error::from_status(413, "way", "Logs limit exceeded".to_owned());
+        assert!(matches!(full, Error::LogFull));
     }
 }

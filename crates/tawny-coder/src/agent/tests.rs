@@ -190,6 +190,19 @@ async fn a_refused_token_stops_the_agent_and_gives_back_its_lines() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_that_coder_knows_only_when_the_workspace_is_provisioned_loses_nothing() {
+    let provisioned_at = Instant::now() + Duration::from_secs(120);
+    let mut setup = setup(move |_| match Instant::now() < provisioned_at {
+        true => Answer::Status(401),
+        false => Answer::Fine,
+    });
+    setup.push("t", "one");
+    setup.push("t", "two");
+    setup.until_told(2).await;
+    assert_eq!(setup.coder.outputs("t"), ["one", "two"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_log_stops_the_agent() {
     let mut setup = setup(|asked| match asked.verb.as_str() {
         "RPC" => Answer::Full,
@@ -333,7 +346,7 @@ async fn closing_gives_up_after_5_s_and_clears_what_was_tried_cl_24() {
 async fn a_stopped_agent_that_is_closed_may_begin_anew() {
     let good_at = Instant::now() + Duration::from_secs(5);
     let mut setup = setup(move |_| match Instant::now() < good_at {
-        true => Answer::Status(401),
+        true => Answer::Status(403),
         false => Answer::Fine,
     });
     setup.push("t", "one");

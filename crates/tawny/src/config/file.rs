@@ -141,7 +141,8 @@ pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> O
             (whole.max(part * 0.95), known)
         })
         .filter(|(likeness, known)| *likeness >= ALIKE && !known.is_empty())
-        .max_by(|a, b| a.0.total_cmp(&b.0))
+        // Of those that are as near, the first of the reference.
+        .reduce(|best, next| if next.0 > best.0 { next } else { best })
         .map(|(_, known)| known.to_owned())
 }
 
