@@ -204,21 +204,23 @@ async fn a_token_that_coder_knows_only_when_the_workspace_is_provisioned_loses_n
 
 #[tokio::test(start_paused = true)]
 async fn a_full_log_stops_the_agent() {
-    let mut setup = setup(|asked| match asked.verb.as_str() {
-        "RPC" => Answer::Full,
-        _ => Answer::Fine,
-    });
-    setup.coder.endpoint.prefer_rpc(true);
-    setup.push("t", "one");
-    let stopped = setup.stopped().await;
-    assert!(matches!(stopped.error, Error::LogFull));
+    for (verb, is_rpc) in [("RPC", true), ("PATCH", false)] {
+        let mut setup = setup(move |asked| match asked.verb == verb {
+            true => Answer::Full,
+            false => Answer::Fine,
+        });
+        setup.coder.endpoint.prefer_rpc(is_rpc);
+        setup.push("t", "one");
+        let stopped = setup.stopped().await;
+        assert!(matches!(stopped.error, Error::LogFull), "{verb}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_too_large_for_coder_is_discarded_and_the_agent_goes_on() {
     let mut setup = setup(
         |asked| match asked.body.windows(4).any(|part| part == b"huge") {
-            true => Answer::Full,
+            true => Answer::Status(413),
             false => Answer::Fine,
         },
     );

@@ -194,21 +194,17 @@ async fn refusals_of_either_way_say_what_becomes_of_the_lines() {
             assert_eq!(error.remedy(), remedy, "{end} {code}: {error}");
         }
     }
-    let coder = when(PATCH, Answer::Full);
-    let error = delivery(&coder).0.send(&[line("one")]).await.unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "Coder takes no more lines of this size (413): Logs limit exceeded"
-    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_log_is_told_by_the_rpc() {
-    let coder = when("BatchCreateLogs", Answer::Full);
-    coder.endpoint.prefer_rpc(true);
-    let error = delivery(&coder).0.send(&[line("one")]).await.unwrap_err();
-    assert!(matches!(error, Error::LogFull), "{error:?}");
-    assert_eq!(error.remedy(), Remedy::StandDown);
+async fn a_full_log_is_told_by_both_ways() {
+    for (end, is_rpc) in [("BatchCreateLogs", true), (PATCH, false)] {
+        let coder = when(end, Answer::Full);
+        coder.endpoint.prefer_rpc(is_rpc);
+        let error = delivery(&coder).0.send(&[line("one")]).await.unwrap_err();
+        assert!(matches!(error, Error::LogFull), "{end}: {error:?}");
+        assert_eq!(error.remedy(), Remedy::StandDown);
+    }
 }
 
 #[tokio::test(start_paused = true)]
