@@ -7,7 +7,7 @@ use tawny_runtime::{
     CancellationToken, OnExit, Outcome as Stopped, Registry, SharedClock, Stage, StopSignals,
     Supervisor,
 };
-use tawny_server::{Limits, Listeners, Readiness, Server};
+use tawny_server::{Limits, Listeners, Readiness, Server, serve_probes};
 use tawny_store::{
     BucketConfig, LakeConfig, LakeStore, LogStore, Retention, SqliteConfig, SqliteStore,
 };
@@ -198,6 +198,27 @@ pub(crate) fn spawn(
         OnExit::StopProcess,
         |stop| async move {
             server.serve(listeners, Arc::new(registry), stop).await;
+            Ok::<(), Infallible>(())
+        },
+    );
+}
+
+/// Serves probes and metrics of a process that serves nothing else. The registry must be complete.
+pub(crate) fn spawn_probes(
+    supervisor: &mut Supervisor,
+    listener: TcpListener,
+    registry: Registry,
+    config: &Config,
+) {
+    let readiness = Readiness::default();
+    let limits = limits(&config.limits, config.general.shutdown_timeout);
+    spawn_readiness(supervisor, readiness.clone());
+    supervisor.spawn(
+        "probes",
+        Stage::Serve,
+        OnExit::StopProcess,
+        |stop| async move {
+            serve_probes(listener, readiness, Arc::new(registry), limits, stop).await;
             Ok::<(), Infallible>(())
         },
     );

@@ -99,8 +99,7 @@ pub fn deployment_state(deployment: &Deployment) -> Option<WorkloadState> {
     workload_state(
         "Deployment",
         &deployment.metadata,
-        // `spec.replicas` is 1 unless it is given.
-        spec.map_or(0, |spec| count(Some(spec.replicas.unwrap_or(1)))),
+        wanted(spec.map(|spec| spec.replicas)),
         Progress {
             observed: status.and_then(|status| status.observed_generation),
             ready: status.and_then(|status| status.ready_replicas),
@@ -123,7 +122,7 @@ pub fn replica_set_state(set: &ReplicaSet) -> Option<WorkloadState> {
     workload_state(
         "ReplicaSet",
         &set.metadata,
-        spec.map_or(0, |spec| count(Some(spec.replicas.unwrap_or(1)))),
+        wanted(spec.map(|spec| spec.replicas)),
         Progress {
             observed: status.and_then(|status| status.observed_generation),
             ready: status.and_then(|status| status.ready_replicas),
@@ -141,7 +140,7 @@ pub fn stateful_set_state(set: &StatefulSet) -> Option<WorkloadState> {
     workload_state(
         "StatefulSet",
         &set.metadata,
-        spec.map_or(0, |spec| count(Some(spec.replicas.unwrap_or(1)))),
+        wanted(spec.map(|spec| spec.replicas)),
         Progress {
             observed: status.and_then(|status| status.observed_generation),
             ready: status.and_then(|status| status.ready_replicas),
@@ -179,6 +178,11 @@ pub fn autoscaler_state(hpa: &HorizontalPodAutoscaler) -> Option<HpaState> {
         name,
         conditions: conditions!(status.and_then(|status| status.conditions.as_ref())),
     })
+}
+
+/// Pods a specification asks for: `replicas` is 1 unless it is given.
+fn wanted(replicas: Option<Option<i32>>) -> u32 {
+    replicas.map_or(0, |replicas| count(Some(replicas.unwrap_or(1))))
 }
 
 /// How far a rollout is, by the counts of a status.

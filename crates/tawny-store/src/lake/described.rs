@@ -1,6 +1,7 @@
 //! The streams of a run as described now, and which of them share the value of a field.
 
 use std::{
+    borrow::Cow,
     ops::Deref,
     sync::{Arc, Mutex},
 };
@@ -35,21 +36,21 @@ impl FieldValues {
     const ABSENT: u32 = u32::MAX;
 
     fn new(field: &Field, streams: &[Arc<Stream>]) -> Self {
-        let mut known: FxHashMap<String, u32> = FxHashMap::default();
+        let mut known: FxHashMap<Cow<'_, str>, u32> = FxHashMap::default();
         let mut values = Vec::new();
-        let number = |stream: &Arc<Stream>| {
+        let mut of_streams = Vec::with_capacity(streams.len());
+        for stream in streams {
             let Some(value) = value_of_stream(field, stream) else {
-                return Self::ABSENT;
+                of_streams.push(Self::ABSENT);
+                continue;
             };
-            if let Some(number) = known.get(&*value) {
-                return *number;
-            }
-            let number = u32::try_from(values.len()).expect("no more values than streams");
-            values.push(value.clone().into_owned());
-            known.insert(value.into_owned(), number);
-            number
-        };
-        let of_streams = streams.iter().map(number).collect();
+            let next = u32::try_from(values.len()).expect("no more values than streams");
+            let number = *known.entry(value).or_insert_with_key(|value| {
+                values.push(value.to_string());
+                next
+            });
+            of_streams.push(number);
+        }
         Self { values, of_streams }
     }
 

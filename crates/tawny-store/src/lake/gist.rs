@@ -23,7 +23,7 @@ impl Gram {
     }
 }
 
-/// Of one text. It takes an eighth to a quarter of a bit for each bit of the text.
+/// Of one text, of which it takes a sixteenth to an eighth.
 #[derive(Debug)]
 pub(crate) struct Gist {
     /// A power of two of bits.

@@ -282,10 +282,7 @@ impl Draft<'_> {
     where
         A: Iterator<Item = (&'a str, &'a str)> + Clone,
     {
-        let attributes = row.attributes.clone();
-        let text_bytes = attributes.fold(row.message.len(), |sum, (key, value)| {
-            sum + key.len() + value.len()
-        });
+        let text_bytes = row.text_bytes();
         let is_full = |(_, writer): &(_, SegmentWriter<_>)| !writer.has_room_for(text_bytes);
         if self.open.as_ref().is_some_and(is_full) {
             self.close()?;

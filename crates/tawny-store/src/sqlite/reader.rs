@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     Bucket, Error, Facet, FacetsRequest, Filter, Histogram, HistogramRequest, MAX_BUCKETS, Order,
-    SearchPage, SearchRequest, StoreStats, limits::MAX_MESSAGE_BYTES,
+    SearchPage, SearchRequest, StoreStats, limits::MAX_MESSAGE_BYTES, scan::value_of_stream,
 };
 
 /// Most different values counted for one facet; values that first appear later are left out.
@@ -498,28 +498,14 @@ fn div_ceil(a: i64, b: i64) -> i64 {
 impl Tally<'_> {
     /// The value of a field, `None` where the entry has none.
     fn value(&self, field: &Field) -> Option<std::borrow::Cow<'_, str>> {
-        let stream = self.stream;
-        fn known(text: &str) -> Option<std::borrow::Cow<'_, str>> {
-            (!text.is_empty()).then(|| text.into())
-        }
         match field {
-            Field::Cluster => known(&stream.id.cluster),
-            Field::Namespace => known(&stream.namespace),
-            Field::Pod => known(&stream.pod),
-            Field::PodUid => known(&stream.id.pod_uid),
-            Field::Container => known(&stream.id.container),
-            Field::Node => known(&stream.node),
-            Field::Image => known(&stream.image),
-            Field::Workload => stream.workload.as_ref().map(|w| w.to_string().into()),
-            Field::Restart => Some(stream.id.restart.to_string().into()),
             Field::Severity => Some(self.severity.name().into()),
-            Field::Label(key) => stream.labels.get(key.as_str()).map(|v| (&**v).into()),
             Field::Output => self.record.map(|record| record.row.output().name().into()),
             Field::Attribute(key) => {
                 let value = self.record.and_then(|record| record.attribute(key));
                 value.map(Into::into)
             }
-            _ => None,
+            of_stream => value_of_stream(of_stream, self.stream),
         }
     }
 }

@@ -1,12 +1,9 @@
 //! `tawny agent`: collects on one node and hands on.
 
-use std::{convert::Infallible, sync::Arc};
+use std::sync::Arc;
 
 use tawny_collect::{PushSink, Sink, StoreSink};
-use tawny_runtime::{
-    OnExit, Registry, SharedClock, Stage, StopSignals, Supervisor, SystemClock, metrics,
-};
-use tawny_server::{Readiness, serve_probes};
+use tawny_runtime::{Registry, SharedClock, StopSignals, Supervisor, SystemClock, metrics};
 
 use super::{Context, Exit, OrExit as _, Outcome, Run};
 use crate::{
@@ -75,18 +72,7 @@ impl Run for Args {
         if *loaded.layers.origin("http.listen") != Origin::Default
             && let Some(listener) = serve::bind_http(config, ALL_ADDRESSES).await?
         {
-            let readiness = Readiness::default();
-            let limits = serve::limits(&config.limits, config.general.shutdown_timeout);
-            serve::spawn_readiness(&mut supervisor, readiness.clone());
-            supervisor.spawn(
-                "probes",
-                Stage::Serve,
-                OnExit::StopProcess,
-                |stop| async move {
-                    serve_probes(listener, readiness, Arc::new(registry), limits, stop).await;
-                    Ok::<(), Infallible>(())
-                },
-            );
+            serve::spawn_probes(&mut supervisor, listener, registry, config);
         }
         serve::run(supervisor, signals, config.general.shutdown_timeout).await
     }

@@ -1,13 +1,12 @@
 //! `tawny coder`: tells the users of Coder workspaces what happens to their pods.
 
-use std::{convert::Infallible, sync::Arc};
+use std::sync::Arc;
 
 use tawny_coder::{CoderMetrics, Logstream, Settings};
 use tawny_kube::Cluster;
 use tawny_runtime::{
     OnExit, Registry, SharedClock, Stage, StopSignals, Supervisor, SystemClock, metrics,
 };
-use tawny_server::{Readiness, serve_probes};
 
 use super::{Context, Exit, Failure, OrExit as _, Outcome, Run};
 use crate::{
@@ -53,18 +52,7 @@ impl Run for Args {
                 "metrics listening on http://{}",
                 listener.local_addr()?
             ));
-            let readiness = Readiness::default();
-            let limits = serve::limits(&config.limits, config.general.shutdown_timeout);
-            serve::spawn_readiness(&mut supervisor, readiness.clone());
-            supervisor.spawn(
-                "probes",
-                Stage::Serve,
-                OnExit::StopProcess,
-                |stop| async move {
-                    serve_probes(listener, readiness, Arc::new(registry), limits, stop).await;
-                    Ok::<(), Infallible>(())
-                },
-            );
+            serve::spawn_probes(&mut supervisor, listener, registry, config);
         }
         let logstream = Logstream {
             settings,

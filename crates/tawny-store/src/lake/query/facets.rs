@@ -168,11 +168,14 @@ impl Sink for Values<'_> {
                 known.or_insert_with(|| (Arc::clone(stream), 0)).1 += n;
             }
             Of::Run { run, stream } => {
-                if !self.of_runs.contains_key(&run) {
-                    let of_run = self.of_run(run)?;
-                    self.of_runs.insert(run, of_run);
-                }
-                for of_field in self.of_runs.get_mut(&run).into_iter().flatten() {
+                let of_run = match self.of_runs.get_mut(&run) {
+                    Some(of_run) => of_run,
+                    None => {
+                        let of_run = self.of_run(run)?;
+                        self.of_runs.entry(run).or_insert(of_run)
+                    }
+                };
+                for of_field in of_run {
                     if let Some(value) = of_field.values.of_stream(stream) {
                         of_field.counts[value] += n;
                     }

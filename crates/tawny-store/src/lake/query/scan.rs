@@ -44,16 +44,11 @@ pub(super) struct Scan {
 
 impl Needle {
     fn of(test: &TextTest) -> Option<Self> {
-        let exact = |text: &str, start, end| Self {
-            grams: Gram::all_of(text),
-            text: Finder::new(text),
-            exact: Some(Edges { start, end }),
-        };
-        let found = match test {
-            TextTest::Phrase(words) if words.len() == 1 => exact(&words[0], true, true),
-            TextTest::Prefix(words) if words.len() == 1 => exact(&words[0], true, false),
-            TextTest::Suffix(words) if words.len() == 1 => exact(&words[0], false, true),
-            TextTest::Substring(text) => exact(text, false, false),
+        let (text, start, end) = match test {
+            TextTest::Phrase(words) if words.len() == 1 => (&words[0], true, true),
+            TextTest::Prefix(words) if words.len() == 1 => (&words[0], true, false),
+            TextTest::Suffix(words) if words.len() == 1 => (&words[0], false, true),
+            TextTest::Substring(text) => (text, false, false),
             TextTest::Phrase(words) | TextTest::Prefix(words) | TextTest::Suffix(words) => {
                 return Self::part(words.iter().map(String::as_str));
             }
@@ -63,12 +58,18 @@ impl Needle {
             }
             _ => return None,
         };
-        let text = found.text.part();
-        let is_short = (1..=MAX_NEEDLE).contains(&text.len());
-        if is_short && text.is_ascii() {
-            Some(found)
+        if (1..=MAX_NEEDLE).contains(&text.len()) && text.is_ascii() {
+            Some(Self::new(text, Some(Edges { start, end })))
         } else {
-            Self::part([text])
+            Self::part([text.as_str()])
+        }
+    }
+
+    fn new(text: &str, exact: Option<Edges>) -> Self {
+        Self {
+            grams: Gram::all_of(text),
+            text: Finder::new(text),
+            exact,
         }
     }
 
@@ -101,11 +102,7 @@ impl Needle {
             .flat_map(|text| text.split(|c: char| !c.is_ascii()));
         let longest = parts.max_by_key(|part| part.len())?;
         let longest = longest.get(..MAX_NEEDLE).unwrap_or(longest);
-        (longest.len() > 1).then(|| Self {
-            grams: Gram::all_of(longest),
-            text: Finder::new(longest),
-            exact: None,
-        })
+        (longest.len() > 1).then(|| Self::new(longest, None))
     }
 }
 

@@ -62,6 +62,19 @@ pub(crate) struct SegmentRow<'a, A> {
     pub(crate) attributes: A,
 }
 
+impl<'a, A> SegmentRow<'a, A>
+where
+    A: Iterator<Item = (&'a str, &'a str)> + Clone,
+{
+    /// Bytes of its texts, by which segments are bounded.
+    pub(crate) fn text_bytes(&self) -> usize {
+        let attributes = self.attributes.clone();
+        attributes.fold(self.message.len(), |sum, (key, value)| {
+            sum + key.len() + value.len()
+        })
+    }
+}
+
 /// A segment that is written.
 #[derive(Debug)]
 pub(crate) struct Finished<W> {
@@ -162,12 +175,7 @@ impl<W: Write + Send> SegmentWriter<W> {
     where
         A: Iterator<Item = (&'a str, &'a str)> + Clone,
     {
-        let text_bytes = row
-            .attributes
-            .clone()
-            .fold(row.message.len(), |sum, (key, value)| {
-                sum + key.len() + value.len()
-            });
+        let text_bytes = row.text_bytes();
         if !self.has_room_for(text_bytes) {
             return Err(invalid("the segment is full"));
         }
