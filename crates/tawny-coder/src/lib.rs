@@ -9,8 +9,6 @@ mod client;
 pub mod error;
 #[cfg(test)]
 mod fake;
-#[cfg(test)]
-mod fake_kube;
 pub mod lines;
 pub mod metrics;
 pub mod reasons;

@@ -354,8 +354,11 @@ impl Work {
         let permits = Arc::clone(&self.log_permits);
         self.logs.spawn(async move {
             let _permit = (permits.acquire().await).expect("the semaphore is never closed");
-            let lines = match timeout(LOG_TIMEOUT, read_end(&cluster, &request)).await {
-                Ok(Ok(log)) => Line::last_words(&request.container, &log, at),
+            let lines = match timeout(LOG_TIMEOUT, cluster.read_log_end(&request)).await {
+                Ok(Ok(log)) => {
+                    let texts: Vec<String> = log.into_iter().map(|(_, text)| text).collect();
+                    Line::last_words(&request.container, &texts.join("\n"), at)
+                }
                 Ok(Err(error)) => {
                     let (namespace, pod) = (&request.namespace, &request.pod);
                     tracing::warn!(namespace, pod, %error, "cannot read a dead container's log");
@@ -397,7 +400,7 @@ impl Work {
     /// Logs a failure once until it changes or the watch works again.
     fn report(&mut self, list_idx: usize, error: kube::runtime::watcher::Error) {
         self.feature.metrics.watch_restarts.inc();
-        let error = streams::explain(&self.feature.cluster, error);
+        let error = self.feature.cluster.watch_error(error);
         let list = &mut self.lists[list_idx];
         let objects = list.object.name();
         if matches!(error, tawny_kube::Error::Gone) || list.failing == Some(error.kind()) {
@@ -436,27 +439,6 @@ fn event_of<K, T>(event: Event<K>, read: impl FnOnce(&K) -> T) -> Event<T> {
         Event::Apply(object) => Event::Apply(read(&object)),
         Event::Delete(object) => Event::Delete(read(&object)),
     }
-}
-
-/// The end of a log as text, without the times before each line.
-async fn read_end(cluster: &Cluster, request: &LogRequest) -> Result<String, tawny_kube::Error> {
-    let mut log = cluster.open_logs(request).await?;
-    let mut bytes = Vec::new();
-    let most = usize::try_from(MAX_LOG_BYTES).unwrap_or(usize::MAX);
-    while bytes.len() < most {
-        let piece = log.fill().await?;
-        if piece.is_empty() {
-            break;
-        }
-        bytes.extend_from_slice(piece);
-        let n_bytes = piece.len();
-        log.consume(n_bytes);
-    }
-    let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = (text.lines())
-        .map(|line| line.split_once(' ').map_or("", |(_, message)| message))
-        .collect();
-    Ok(lines.join("\n"))
 }
 
 #[cfg(test)]

@@ -5,7 +5,10 @@
 use std::{fmt, fs, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use k8s_openapi::apimachinery::pkg::version::Info;
-use kube::config::{KubeConfigOptions, Kubeconfig as KubeconfigFile, KubeconfigError};
+use kube::{
+    config::{KubeConfigOptions, Kubeconfig as KubeconfigFile, KubeconfigError},
+    runtime::watcher,
+};
 use tokio::time::timeout;
 
 use crate::Error;
@@ -158,6 +161,22 @@ impl Cluster {
     /// Sorts out the error of a request to this cluster.
     pub fn error(&self, error: kube::Error) -> Error {
         Error::from_kube(error, &self.server, &self.credentials)
+    }
+
+    /// Sorts out what stands in a watch's way.
+    pub fn watch_error(&self, error: watcher::Error) -> Error {
+        match error {
+            watcher::Error::InitialListFailed(error)
+            | watcher::Error::WatchStartFailed(error)
+            | watcher::Error::WatchFailed(error) => self.error(error),
+            watcher::Error::WatchError(status) => {
+                Error::from_status(*status, &self.server, &self.credentials)
+            }
+            watcher::Error::NoResourceVersion => Error::Malformed {
+                server: self.server.to_string(),
+                reason: "a list or event without a resource version".to_owned(),
+            },
+        }
     }
 }
 

@@ -6,6 +6,9 @@ pub mod access;
 pub mod client;
 pub mod error;
 pub mod facts;
+#[cfg(feature = "test-util")]
+pub mod fake;
+pub mod lease;
 pub mod logs;
 pub mod metrics;
 pub mod observe;
@@ -16,6 +19,7 @@ pub use access::{Access, Permit, Verdict};
 pub use client::{Cluster, Connection, InCluster, Kubeconfig, Proxy};
 pub use error::Error;
 pub use facts::{ContainerFacts, ContainerKind, ContainerState, Phase, PodFacts, pod_facts};
+pub use lease::Lease;
 pub use logs::{LogRequest, LogStream};
 pub use metrics::KubeMetrics;
 pub use patience::patient;

@@ -63,6 +63,39 @@ impl Cluster {
         })
     }
 
+    /// Reads a log that does not follow, at most `limit_bytes` of it (64 KiB if none are given), as times and texts. What the
+    /// kubelet itself puts in, which has no time, is left out.
+    ///
+    /// # Errors
+    /// As [`Self::open_logs`], and `Interrupted` when the connection breaks.
+    pub async fn read_log_end(
+        &self,
+        request: &LogRequest,
+    ) -> Result<Vec<(Timestamp, String)>, Error> {
+        let most = request.limit_bytes.unwrap_or(64 << 10);
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let mut log = self.open_logs(request).await?;
+        let mut bytes = Vec::new();
+        while bytes.len() < most {
+            let piece = log.fill().await?;
+            if piece.is_empty() {
+                break;
+            }
+            bytes.extend_from_slice(piece);
+            let n_bytes = piece.len();
+            log.consume(n_bytes);
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        let lines = text.lines().filter_map(|line| {
+            let (time, message) = line.split_once(' ').unwrap_or((line, ""));
+            Some((
+                Timestamp::parse_rfc3339(time.as_bytes())?,
+                message.to_owned(),
+            ))
+        });
+        Ok(lines.collect())
+    }
+
     /// Looks one pod up, past all caches; `None` when it is gone.
     ///
     /// # Errors
@@ -185,6 +218,22 @@ mod tests {
         log.consume(2);
         let error = log.fill().await.unwrap_err();
         assert!(matches!(error, Error::Interrupted { .. }), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_log_is_times_and_texts() {
+        let cluster = fake(|_| async {
+            text_body(
+                200,
+                "1970-01-01T00:00:01Z one\nunable to retrieve\n1970-01-01T00:00:02Z\n1970-01-01T00:00:03Z  three",
+            )
+        });
+        let lines = cluster.read_log_end(&request()).await.unwrap();
+        let expected = [(1, "one"), (2, ""), (3, " three")];
+        assert_eq!(
+            lines,
+            expected.map(|(secs, text)| (Timestamp::from_secs(secs), text.to_owned()))
+        );
     }
 
     #[tokio::test]

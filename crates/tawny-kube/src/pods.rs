@@ -392,7 +392,7 @@ impl PodWatch {
                 false
             }
             Err(error) => {
-                let error = self.error(error);
+                let error = self.cluster.watch_error(error);
                 if refused.replace(error.kind()) == Some(error.kind()) {
                     tracing::debug!(%error, "namespaces still cannot be watched");
                 } else {
@@ -499,25 +499,10 @@ impl PodWatch {
         facts
     }
 
-    fn error(&self, error: watcher::Error) -> Error {
-        match error {
-            watcher::Error::InitialListFailed(error)
-            | watcher::Error::WatchStartFailed(error)
-            | watcher::Error::WatchFailed(error) => self.cluster.error(error),
-            watcher::Error::WatchError(status) => {
-                Error::from_status(*status, self.cluster.server(), self.cluster.credentials())
-            }
-            watcher::Error::NoResourceVersion => Error::Malformed {
-                server: self.cluster.server().to_owned(),
-                reason: "a list or event without a resource version".to_owned(),
-            },
-        }
-    }
-
     /// Logs a failure once until it changes or the watch works again.
     fn report(&self, error: watcher::Error, relist: &mut Relist) {
         self.metrics.watch_restarts.inc();
-        let error = self.error(error);
+        let error = self.cluster.watch_error(error);
         if relist.failing == Some(error.kind()) || matches!(error, Error::Gone) {
             tracing::debug!(%error, "pod watch failed again");
         } else {

@@ -111,17 +111,3 @@ fn read<K>(event: Event<DeserializeGuard<K>>) -> Option<Event<K>> {
         Event::Delete(object) => Event::Delete(read(object)?),
     })
 }
-
-/// What stands in a watch's way.
-pub(super) fn explain(cluster: &Cluster, error: watcher::Error) -> tawny_kube::Error {
-    match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => cluster.error(error),
-        watcher::Error::WatchError(status) => cluster.error(kube::Error::Api(status)),
-        watcher::Error::NoResourceVersion => tawny_kube::Error::Malformed {
-            server: cluster.server().to_owned(),
-            reason: "a list or event without a resource version".to_owned(),
-        },
-    }
-}

@@ -1,13 +1,13 @@
 //! The whole feature between a stand-in API server and a stand-in Coder.
 
 use serde_json::{Value, json};
+use tawny_kube::fake::FakeKube;
 use tawny_runtime::ManualClock;
 
 use super::*;
 use crate::{
     CoderConfig,
     fake::{Answer, Asked, FakeCoder},
-    fake_kube::FakeKube,
     metrics::{Method, Status},
 };
 

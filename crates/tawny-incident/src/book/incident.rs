@@ -181,6 +181,10 @@ impl Incident {
         if self.latest.key != again.key {
             return;
         }
+        if self.latest.signatures.is_empty() && !again.signatures.is_empty() {
+            self.latest.signatures.clone_from(&again.signatures);
+            self.severity = self.severity.max(self.latest.severity());
+        }
         if let (Some(run), Some(again)) = (&mut self.latest.run, &again.run) {
             run.back_off_secs = again.back_off_secs;
         }

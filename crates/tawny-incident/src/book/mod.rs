@@ -238,6 +238,17 @@ impl Book {
         changes
     }
 
+    /// Resolves an incident because a person says so. It reopens with its next occurrence.
+    pub fn resolve(&mut self, id: IncidentId, now: Timestamp) -> Vec<Change> {
+        match self.incidents.get_mut(&id) {
+            Some(incident) if incident.is_open() => {
+                incident.resolve(now);
+                vec![Change::Resolved(id)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// When [`Self::tick`] has something to do although nothing happens.
     pub fn next_tick(&self) -> Option<Timestamp> {
         self.incidents

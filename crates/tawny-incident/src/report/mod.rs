@@ -7,7 +7,7 @@ mod text;
 
 use std::{collections::BTreeMap, str::FromStr, sync::Arc};
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use tawny_model::{
     Timestamp, Workload,
     observed::{ContainerKind, KubeEvent, PodState, Resources},
@@ -83,7 +83,7 @@ pub struct ContainerSummary {
 /// One measurement (BB-33).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Telemetry {
-    #[serde(serialize_with = "rfc3339")]
+    #[serde(serialize_with = "rfc3339", deserialize_with = "from_rfc3339")]
     pub timestamp: Timestamp,
     /// `system`, `sidecar`, …
     pub source: String,
@@ -99,9 +99,9 @@ pub struct Telemetry {
 }
 
 /// One line the container wrote.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
-    #[serde(serialize_with = "rfc3339")]
+    #[serde(serialize_with = "rfc3339", deserialize_with = "from_rfc3339")]
     pub timestamp: Timestamp,
     pub message: String,
 }
@@ -283,6 +283,12 @@ fn containers(pod: &PodState) -> Vec<ContainerSummary> {
 )]
 fn rfc3339<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(at)
+}
+
+fn from_rfc3339<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Timestamp::parse_rfc3339(text.as_bytes())
+        .ok_or_else(|| de::Error::custom(format!("`{text}` is no time of RFC 3339")))
 }
 
 fn rfc3339_or_null<S: Serializer>(

@@ -12,11 +12,14 @@ const BEFORE: Duration = Duration::from_secs(10 * 60);
 const AFTER: Duration = Duration::from_secs(2 * 60);
 
 /// The events about an occurrence's pod, its workload and its node around it, the oldest first.
-pub fn related_events<'a>(occurrence: &Occurrence, events: &'a [KubeEvent]) -> Vec<&'a KubeEvent> {
+pub fn related_events<'a>(
+    occurrence: &Occurrence,
+    events: impl IntoIterator<Item = &'a KubeEvent>,
+) -> Vec<&'a KubeEvent> {
     let from = occurrence.at.saturating_sub(BEFORE);
     let to = occurrence.at.saturating_add(AFTER);
     let mut related: Vec<&KubeEvent> = events
-        .iter()
+        .into_iter()
         .filter(|event| (from..=to).contains(&event.at) && is_about(event, occurrence))
         .collect();
     related.sort_by_key(|event| event.at);

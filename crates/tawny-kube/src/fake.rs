@@ -1,9 +1,10 @@
-//! A Kubernetes API within the test: lists, watches, single objects and logs, as far as the feature asks for them.
+//! A Kubernetes API within a test: lists, watches, single objects and logs, as far as features ask for them.
 
 use std::{
     collections::BTreeMap,
     convert::Infallible,
-    sync::{Arc, Mutex, MutexGuard},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -14,17 +15,31 @@ use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody}
 use hyper::body::Frame;
 use kube::client::Body;
 use serde_json::{Value, json};
-use tawny_kube::Cluster;
 use tokio::sync::{mpsc, watch};
+
+use crate::Cluster;
 
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
+/// The namespace of an object that names none.
+const NAMESPACE: &str = "ws";
+
 /// The kinds that are watched, by their plural.
-const KINDS: [(&str, &str, &str); 3] = [
+const KINDS: [(&str, &str, &str); 10] = [
     ("pods", "v1", "Pod"),
-    ("replicasets", "apps/v1", "ReplicaSet"),
     ("events", "v1", "Event"),
+    ("nodes", "v1", "Node"),
+    ("namespaces", "v1", "Namespace"),
+    ("replicasets", "apps/v1", "ReplicaSet"),
+    ("deployments", "apps/v1", "Deployment"),
+    ("statefulsets", "apps/v1", "StatefulSet"),
+    ("daemonsets", "apps/v1", "DaemonSet"),
+    ("jobs", "batch/v1", "Job"),
+    ("cronjobs", "batch/v1", "CronJob"),
 ];
+
+/// Those that stand beside all namespaces.
+const OF_CLUSTER: [&str; 2] = ["nodes", "namespaces"];
 
 #[derive(Default)]
 struct State {
@@ -43,25 +58,40 @@ struct Watch {
     events_tx: mpsc::Sender<Bytes>,
 }
 
+/// The API server and what is in it. Clones share the content.
 #[derive(Clone)]
-pub(crate) struct FakeKube {
+pub struct FakeKube {
     state: Arc<Mutex<State>>,
     changes: Arc<watch::Sender<usize>>,
 }
 
-impl FakeKube {
-    pub(crate) fn new() -> Self {
+impl Default for FakeKube {
+    fn default() -> Self {
         Self {
             state: Arc::default(),
             changes: Arc::new(watch::Sender::new(0)),
         }
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
+impl fmt::Debug for FakeKube {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FakeKube").finish_non_exhaustive()
+    }
+}
+
+impl FakeKube {
+    pub fn new() -> Self {
+        Self::default()
     }
 
-    pub(crate) fn cluster(&self) -> Cluster {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A test that panics while it holds the lock has failed already.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A client of it.
+    pub fn cluster(&self) -> Cluster {
         let this = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
             let answer = this.answer(
@@ -76,7 +106,10 @@ impl FakeKube {
     }
 
     /// Waits until `n` watches are open, so that no change falls between a list and its watch.
-    pub(crate) async fn watched(&self, n: usize) {
+    ///
+    /// # Panics
+    /// When they are not within a day of the paused clock.
+    pub async fn watched(&self, n: usize) {
         let mut changes = self.changes.subscribe();
         while self
             .lock()
@@ -87,31 +120,36 @@ impl FakeKube {
             < n
         {
             let change = tokio::time::timeout(Duration::from_secs(86_400), changes.changed());
-            change.await.expect("watches open within a day").unwrap();
+            let changed = change.await.expect("watches open within a day");
+            changed.expect("the sender is this one's");
         }
     }
 
-    pub(crate) fn asked(&self) -> Vec<String> {
+    /// Path and query of every request so far.
+    pub fn asked(&self) -> Vec<String> {
         self.lock().asked.clone()
     }
 
-    pub(crate) fn forbid(&self, plural: &'static str) {
+    /// Answers 403 for this plural from now on.
+    pub fn forbid(&self, plural: &'static str) {
         self.lock().forbidden.push(plural);
     }
 
-    pub(crate) fn allow_all(&self) {
+    /// Forbids nothing any more.
+    pub fn allow_all(&self) {
         self.lock().forbidden.clear();
     }
 
-    pub(crate) fn set_log(&self, log: &str) {
+    /// The log of every container.
+    pub fn set_log(&self, log: &str) {
         log.clone_into(&mut self.lock().log);
     }
 
-    /// Makes or changes an object; its namespace is `ws` unless it says otherwise.
-    pub(crate) fn put(&self, plural: &str, mut object: Value) {
+    /// Makes or changes an object; its namespace is `ws` unless it says otherwise or has none.
+    pub fn put(&self, plural: &str, mut object: Value) {
         let metadata = &mut object["metadata"];
-        if metadata["namespace"].is_null() {
-            metadata["namespace"] = json!("ws");
+        if metadata["namespace"].is_null() && !OF_CLUSTER.contains(&plural) {
+            metadata["namespace"] = json!(NAMESPACE);
         }
         metadata["resourceVersion"] = json!("100");
         let key = key(plural, &object);
@@ -123,19 +161,32 @@ impl FakeKube {
         state.send(plural, kind, &object);
     }
 
-    pub(crate) fn delete(&self, plural: &str, name: &str) {
+    /// Deletes an object of that namespace, or of the cluster.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn delete(&self, plural: &str, name: &str) {
         let object = self.delete_unseen(plural, name);
         self.lock().send(plural, "DELETED", &object);
     }
 
     /// As if the watch had missed it.
-    pub(crate) fn delete_unseen(&self, plural: &str, name: &str) -> Value {
-        let key = (plural.to_owned(), "ws".to_owned(), name.to_owned());
-        self.lock().objects.remove(&key).unwrap()
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn delete_unseen(&self, plural: &str, name: &str) -> Value {
+        let namespace = if OF_CLUSTER.contains(&plural) {
+            ""
+        } else {
+            NAMESPACE
+        };
+        let key = (plural.to_owned(), namespace.to_owned(), name.to_owned());
+        let removed = self.lock().objects.remove(&key);
+        removed.expect("the object is there")
     }
 
     /// Ends the watches of a kind, because their resource version is too old.
-    pub(crate) fn expire(&self, plural: &str) {
+    pub fn expire(&self, plural: &str) {
         let mut state = self.lock();
         let status = json!({"kind": "Status", "code": 410, "status": "Failure", "reason": "Expired", "message": "too old"});
         state.send(plural, "ERROR", &status);
@@ -145,13 +196,15 @@ impl FakeKube {
     fn answer(&self, path: &str, query: &str) -> Answer {
         let mut state = self.lock();
         state.asked.push(format!("{path}?{query}"));
-        let parts: Vec<&str> = path
-            .trim_start_matches("/api/v1/")
-            .trim_start_matches("/apis/apps/v1/")
-            .split('/')
-            .collect();
-        let (namespace, rest) = match parts.as_slice() {
-            ["namespaces", namespace, rest @ ..] => (Some((*namespace).to_owned()), rest),
+        let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+        let within = match parts.as_slice() {
+            ["api", _, within @ ..] | ["apis", _, _, within @ ..] => within,
+            other => other,
+        };
+        let (namespace, rest) = match within {
+            ["namespaces", namespace, rest @ ..] if !rest.is_empty() => {
+                (Some((*namespace).to_owned()), rest)
+            }
             rest => (None, rest),
         };
         if let Some(plural) = state
@@ -167,13 +220,14 @@ impl FakeKube {
         match rest {
             [_, _, "log"] => text(200, state.log.clone()),
             [plural, name] => {
-                let key = ((*plural).to_owned(), namespace.unwrap(), (*name).to_owned());
+                let namespace = namespace.unwrap_or_default();
+                let key = ((*plural).to_owned(), namespace, (*name).to_owned());
                 match state.objects.get(&key) {
                     Some(object) => text(200, object.to_string()),
                     None => status(404, "not found"),
                 }
             }
-            [plural] if query.contains("watch=true") => {
+            [plural] if query.contains("watch=true") && KINDS.iter().any(|it| it.0 == *plural) => {
                 let (events_tx, events_rx) = mpsc::channel(10_000);
                 state.watches.push(Watch {
                     plural: (*plural).to_owned(),
@@ -186,8 +240,10 @@ impl FakeKube {
                 Response::new(StreamBody::new(frames).boxed_unsync())
             }
             [plural] => {
-                let (_, version, kind) =
-                    KINDS.into_iter().find(|known| known.0 == *plural).unwrap();
+                let Some((_, version, kind)) = KINDS.into_iter().find(|known| known.0 == *plural)
+                else {
+                    return status(404, "the server could not find the requested resource");
+                };
                 let items: Vec<&Value> = (state.objects.iter())
                     .filter(|((of, within, _), _)| {
                         of == plural && namespace.as_ref().is_none_or(|n| n == within)
@@ -218,7 +274,7 @@ impl State {
 }
 
 fn key(plural: &str, object: &Value) -> (String, String, String) {
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let metadata = &object["metadata"];
     (
         plural.to_owned(),
@@ -229,7 +285,8 @@ fn key(plural: &str, object: &Value) -> (String, String, String) {
 
 fn text(code: u16, text: impl Into<Bytes>) -> Answer {
     let body = Full::new(text.into()).boxed_unsync();
-    Response::builder().status(code).body(body).unwrap()
+    let answer = Response::builder().status(code).body(body);
+    answer.expect("a status and a body make a response")
 }
 
 fn status(code: u16, message: &str) -> Answer {

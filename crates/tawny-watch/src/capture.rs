@@ -1,0 +1,148 @@
+//! Finds the last lines of a run that died: those collected of exactly this run, else what the kubelet still has, else
+//! the termination message (section 4.5, row "Last logs").
+
+use std::{sync::Arc, time::Duration};
+
+use tawny_incident::{Occurrence, report::LogLine};
+use tawny_kube::{Cluster, LogRequest};
+use tawny_model::{StreamId, Timestamp};
+use tokio::time::{sleep, timeout};
+
+use crate::{
+    Archive,
+    bundle::{LinesFrom, MAX_LINE_BYTES, MAX_LINES, MAX_PREVIOUS_LINES, within_bounds},
+};
+
+/// The end of a log is read, sent and stored within this time (section 4.5, row "Crash lines race").
+pub(crate) const SETTLE: Duration = Duration::from_secs(2);
+
+/// Longest the kubelet is waited for.
+const API_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A line cannot be written after the death; clocks differ, and the runtime notes the end before the last lines.
+const AFTER_DEATH: Duration = Duration::from_secs(60);
+
+/// Lines older than this are not of a run whose start is unknown.
+const BEFORE_DEATH: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What was found.
+#[derive(Debug)]
+pub(crate) struct LastWords {
+    pub(crate) lines: Vec<LogLine>,
+    pub(crate) from: LinesFrom,
+    pub(crate) previous: Vec<LogLine>,
+}
+
+/// Where to look. `cluster` is asked only when the archive has nothing.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    pub(crate) archive: Arc<dyn Archive>,
+    pub(crate) cluster: Cluster,
+}
+
+impl Places {
+    /// What is stored of the run by now.
+    pub(crate) async fn stored(&self, occurrence: &Occurrence) -> Vec<LogLine> {
+        match &occurrence.run {
+            Some(run) => self.stored_of(occurrence, run.restart, MAX_LINES).await,
+            None => Vec::new(),
+        }
+    }
+
+    /// Everything that can be had, once the end of the log has had time to arrive.
+    pub(crate) async fn settled(&self, occurrence: &Occurrence) -> LastWords {
+        let found = |lines, from, previous| LastWords {
+            lines,
+            from,
+            previous,
+        };
+        let Some(run) = occurrence.run.as_ref() else {
+            return found(Vec::new(), LinesFrom::Nowhere, Vec::new());
+        };
+        sleep(SETTLE).await;
+        let previous = match run.restart.checked_sub(1) {
+            Some(before) => self.stored_of(occurrence, before, MAX_PREVIOUS_LINES).await,
+            None => Vec::new(),
+        };
+        let lines = self.stored_of(occurrence, run.restart, MAX_LINES).await;
+        if !lines.is_empty() {
+            return found(lines, LinesFrom::Store, previous);
+        }
+        let lines = self.asked(occurrence, run.restarting).await;
+        if !lines.is_empty() {
+            return found(lines, LinesFrom::Api, previous);
+        }
+        let lines: Vec<LogLine> = (occurrence.message.lines())
+            .map(|line| LogLine {
+                timestamp: occurrence.at,
+                message: line.to_owned(),
+            })
+            .collect();
+        let from = if lines.is_empty() {
+            LinesFrom::Nowhere
+        } else {
+            LinesFrom::TerminationMessage
+        };
+        found(lines, from, previous)
+    }
+
+    async fn stored_of(&self, occurrence: &Occurrence, restart: u32, limit: usize) -> Vec<LogLine> {
+        let subject = &occurrence.subject;
+        let stream = StreamId {
+            cluster: Arc::clone(&subject.cluster),
+            pod_uid: Arc::clone(&subject.pod_uid),
+            container: Arc::clone(&subject.container),
+            restart,
+        };
+        let started = occurrence.run.as_ref().and_then(|run| run.started_at);
+        let from = occurrence.at.min(started.unwrap_or(Timestamp::MAX));
+        let lines = self.archive.last_lines(
+            &stream,
+            from.saturating_sub(BEFORE_DEATH),
+            occurrence.at.saturating_add(AFTER_DEATH),
+            limit,
+        );
+        match lines.await {
+            Ok(lines) => within_bounds(lines, limit),
+            Err(error) => {
+                tracing::warn!(%stream, %error, "cannot look up the last lines of a dead container");
+                Vec::new()
+            }
+        }
+    }
+
+    /// What the kubelet has of it. It keeps one dead run of a container, and none of a pod that is gone.
+    async fn asked(&self, occurrence: &Occurrence, restarting: bool) -> Vec<LogLine> {
+        let subject = &occurrence.subject;
+        let request = |previous| LogRequest {
+            namespace: subject.namespace.to_string(),
+            pod: subject.pod.to_string(),
+            container: subject.container.to_string(),
+            previous,
+            tail_lines: Some(MAX_LINES as u64),
+            limit_bytes: Some(MAX_LINE_BYTES as u64),
+            ..LogRequest::default()
+        };
+        // Of a container that is started again it may still be the latest run.
+        let tries: &[bool] = if restarting { &[true, false] } else { &[false] };
+        for previous in tries {
+            let request = request(*previous);
+            let read = self.cluster.read_log_end(&request);
+            match timeout(API_TIMEOUT, read).await {
+                Ok(Ok(log)) if !log.is_empty() => {
+                    let lines = (log.into_iter())
+                        .map(|(timestamp, message)| LogLine { timestamp, message })
+                        // Another run's lines say nothing about this death.
+                        .filter(|line| line.timestamp <= occurrence.at.saturating_add(AFTER_DEATH))
+                        .collect();
+                    return within_bounds(lines, MAX_LINES);
+                }
+                Ok(Ok(_)) | Err(_) => {}
+                Ok(Err(error)) => {
+                    tracing::debug!(pod = %subject.pod, %error, "the kubelet has no log of a dead container");
+                }
+            }
+        }
+        Vec::new()
+    }
+}

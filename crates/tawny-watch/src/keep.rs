@@ -1,0 +1,522 @@
+//! Keeps the book of incidents and the bundles of their occurrences in a directory, and tells what changes.
+//!
+//! A bundle is written before the book that counts it. If the process dies in between, the bundle brings its occurrence
+//! back: nothing that was frozen is lost, and nothing counts twice.
+
+mod files;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use tawny_incident::{Book, Change, Findings, Incident, IncidentId, Occurrence, Severity};
+use tawny_model::{ByteSize, Timestamp};
+use tokio::sync::broadcast;
+
+use crate::{
+    Error,
+    bundle::{Bundle, BundleName},
+};
+use files::Files;
+
+/// Changes a slow listener may lag behind before it is told that it missed some.
+const CHANGES_KEPT: usize = 1_024;
+
+/// How long, and how much of it, is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeepLimits {
+    /// Bundles older than this are deleted.
+    pub max_age: Duration,
+    /// The oldest bundles are deleted once all together are larger.
+    pub max_bytes: ByteSize,
+}
+
+impl Default for KeepLimits {
+    /// A quarter, and room for some ten thousand bundles with full last lines.
+    fn default() -> Self {
+        Self {
+            max_age: Duration::from_secs(90 * 24 * 60 * 60),
+            max_bytes: ByteSize::mib(512),
+        }
+    }
+}
+
+/// The incidents of a cluster. Cheap to clone; clones share the content.
+#[derive(Clone)]
+pub struct Incidents {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    files: Files,
+    limits: KeepLimits,
+    told: broadcast::Sender<Arc<Told>>,
+    /// What the process before left: when its book was saved, if there was one.
+    saved_at: Option<Timestamp>,
+    recovered: Mutex<Vec<Recovered>>,
+}
+
+/// A bundle that a process left which died before it was done with it.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) bundle: Bundle,
+    /// What its occurrence changed in the book, which nobody was told.
+    pub(crate) changes: Vec<Change>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    book: Book,
+    /// Of each bundle, its size in bytes.
+    bundles: BTreeMap<BundleName, u64>,
+    muted: BTreeMap<IncidentId, Timestamp>,
+    n_changes: u64,
+    n_saved: u64,
+}
+
+/// The book's file.
+#[derive(Debug, Serialize, Deserialize)]
+struct Stored {
+    version: u32,
+    saved_at: Timestamp,
+    book: Book,
+    #[serde(default)]
+    muted: BTreeMap<IncidentId, Timestamp>,
+}
+
+const VERSION: u32 = 1;
+
+/// Something that changed, with what it is about as it is now.
+#[derive(Debug, Clone)]
+pub struct Told {
+    pub change: Change,
+    /// `None` when it is no longer held, or the change is about a storm.
+    pub incident: Option<Incident>,
+    /// Of the occurrence that is new, once its last lines are known.
+    pub bundle: Option<Arc<Bundle>>,
+    pub is_muted: bool,
+}
+
+/// Which incidents are asked for. Empty and `None` do not restrict.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    pub is_open: Option<bool>,
+    /// This or more.
+    pub severity: Option<Severity>,
+    pub namespace: Option<String>,
+    /// Part of the workload's or the pod's name.
+    pub name: Option<String>,
+    pub node: Option<String>,
+    pub class: Option<String>,
+    /// Only what happened in `[from, to)`.
+    pub from: Option<Timestamp>,
+    pub to: Option<Timestamp>,
+    /// Leave out what is part of another incident, or was there when watching began.
+    pub skip_quiet: bool,
+}
+
+/// What was counted anew by one look.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    /// Changes that are about no new occurrence.
+    pub(crate) changes: Vec<Change>,
+    /// New occurrences with where they count and what that changed.
+    pub(crate) occurrences: Vec<(IncidentId, Occurrence, Vec<Change>)>,
+}
+
+impl fmt::Debug for Incidents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incidents")
+            .field("n_incidents", &self.lock().book.incidents().count())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Incidents {
+    /// Opens the directory, which is made if it is not there, and what an earlier process left in it.
+    ///
+    /// # Errors
+    /// `Retry` when the directory cannot be read or made; `Reject` when the book in it is not one of ours.
+    pub async fn open(dir: PathBuf, limits: KeepLimits, now: Timestamp) -> Result<Self, Error> {
+        let files = Files::open(dir).await?;
+        let stored = files.load_book::<Stored>().await?;
+        let saved_at = stored.as_ref().map(|stored| stored.saved_at);
+        let bundles = files.list_bundles().await?;
+        let mut state = State {
+            bundles: (bundles.iter())
+                .map(|(name, file)| (*name, file.n_bytes))
+                .collect(),
+            ..State::default()
+        };
+        if let Some(stored) = stored {
+            state.book = stored.book;
+            state.muted = stored.muted;
+        }
+        // Those frozen by a process that died before it saved the book; without a book, all.
+        let uncounted: Vec<BundleName> = (bundles.iter())
+            .filter(|(_, file)| {
+                saved_at.is_none_or(|at| file.written_at >= at.saturating_sub(UNSAVED))
+            })
+            .map(|(name, _)| *name)
+            .collect();
+        let mut recovered = Vec::new();
+        for name in uncounted {
+            match files.load_bundle(name).await {
+                Ok(bundle) => {
+                    let changes = state.book.apply(bundle.occurrence.clone(), now);
+                    state.n_changes += u64::from(!changes.is_empty());
+                    if !changes.is_empty() || !bundle.is_sealed {
+                        recovered.push(Recovered { bundle, changes });
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a bundle cannot be read; it is left where it is")
+                }
+            }
+        }
+        Ok(Self {
+            shared: Arc::new(Shared {
+                state: Mutex::new(state),
+                files,
+                limits,
+                told: broadcast::Sender::new(CHANGES_KEPT),
+                saved_at,
+                recovered: Mutex::new(recovered),
+            }),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every update leaves book and index whole, so a panic elsewhere while locked does no harm.
+        (self.shared.state)
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The incidents that are wanted, those that changed last first.
+    pub fn list(&self, wanted: &Wanted, limit: usize) -> Vec<Incident> {
+        let state = self.lock();
+        let mut found: Vec<&Incident> = (state.book.incidents())
+            .filter(|incident| wanted.takes(incident))
+            .collect();
+        found.sort_by_key(|incident| std::cmp::Reverse((incident.last_at, incident.id)));
+        found.into_iter().take(limit).cloned().collect()
+    }
+
+    pub fn get(&self, id: IncidentId) -> Option<Incident> {
+        self.lock().book.get(id).cloned()
+    }
+
+    /// The one incident whose id begins so.
+    ///
+    /// # Errors
+    /// `Reject` when there is none, or more than one.
+    pub fn find(&self, prefix: &str) -> Result<Incident, Error> {
+        let state = self.lock();
+        let mut found =
+            (state.book.incidents()).filter(|incident| incident.id.to_string().starts_with(prefix));
+        match (found.next(), found.count()) {
+            (Some(incident), 0) => Ok(incident.clone()),
+            (None, _) => Err(Error::NoIncident {
+                id: prefix.to_owned(),
+            }),
+            (Some(_), more) => Err(Error::AmbiguousId {
+                id: prefix.to_owned(),
+                n_found: more + 1,
+            }),
+        }
+    }
+
+    /// The bundles of an incident, the oldest first.
+    pub fn bundles(&self, id: IncidentId) -> Vec<BundleName> {
+        let state = self.lock();
+        let names = state.bundles.keys().filter(|name| name.incident == id);
+        names.copied().collect()
+    }
+
+    /// Reads a bundle.
+    ///
+    /// # Errors
+    /// `Reject` when it is gone or damaged.
+    pub async fn load_bundle(&self, name: BundleName) -> Result<Bundle, Error> {
+        self.shared.files.load_bundle(name).await
+    }
+
+    /// Until when nobody is told of an incident.
+    pub fn muted_until(&self, id: IncidentId) -> Option<Timestamp> {
+        self.lock().muted.get(&id).copied()
+    }
+
+    /// Resolves an incident by hand; whether it was open.
+    ///
+    /// # Errors
+    /// `Reject` when there is no such incident; `Retry` when that cannot be saved.
+    pub async fn resolve(&self, id: IncidentId, now: Timestamp) -> Result<bool, Error> {
+        let changes = {
+            let mut state = self.lock();
+            state.known(id)?;
+            let changes = state.book.resolve(id, now);
+            state.n_changes += 1;
+            changes
+        };
+        let is_resolved = !changes.is_empty();
+        self.tell(changes, None, now);
+        self.save(now).await?;
+        Ok(is_resolved)
+    }
+
+    /// Tells nobody of an incident until `until`; a time that is past lifts it.
+    ///
+    /// # Errors
+    /// `Reject` when there is no such incident; `Retry` when that cannot be saved.
+    pub async fn mute(
+        &self,
+        id: IncidentId,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        {
+            let mut state = self.lock();
+            state.known(id)?;
+            state.muted.retain(|_, until| *until > now);
+            if until > now {
+                state.muted.insert(id, until);
+            } else {
+                state.muted.remove(&id);
+            }
+            state.n_changes += 1;
+        }
+        self.save(now).await
+    }
+
+    /// Every change from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<Told>> {
+        self.shared.told.subscribe()
+    }
+
+    /// When the book was saved by the process before.
+    pub(crate) fn saved_at(&self) -> Option<Timestamp> {
+        self.shared.saved_at
+    }
+
+    /// What an earlier process was not done with; once.
+    pub(crate) fn take_recovered(&self) -> Vec<Recovered> {
+        let recovered = self.shared.recovered.lock();
+        std::mem::take(&mut *recovered.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes in what a look found.
+    pub(crate) fn observe(&self, findings: Findings, now: Timestamp) -> News {
+        let Findings {
+            occurrences,
+            markers,
+            health,
+            recheck_at: _,
+        } = findings;
+        let mut news = News::default();
+        let mut state = self.lock();
+        for occurrence in occurrences {
+            let changes = state.book.apply(occurrence.clone(), now);
+            match changes.iter().find_map(counts_in) {
+                Some(id) => news.occurrences.push((id, occurrence, changes)),
+                None => news.changes.extend(changes),
+            }
+        }
+        for marker in &markers {
+            news.changes.extend(state.book.note(marker, now));
+        }
+        for (scope, health) in &health {
+            news.changes.extend(state.book.hear(scope, *health, now));
+        }
+        // Health is heard at each look and often changes nothing a reader would see, but its times are the book's.
+        state.n_changes += u64::from(
+            !news.changes.is_empty() || !news.occurrences.is_empty() || !health.is_empty(),
+        );
+        news
+    }
+
+    /// Counts an occurrence again, of which more is known now.
+    pub(crate) fn refresh(&self, occurrence: Occurrence, now: Timestamp) {
+        let mut state = self.lock();
+        state.book.apply(occurrence, now);
+        state.n_changes += 1;
+    }
+
+    /// Lets time pass in the book.
+    pub(crate) fn tick(&self, now: Timestamp) -> Vec<Change> {
+        let mut state = self.lock();
+        let changes = state.book.tick(now);
+        state.n_changes += u64::from(!changes.is_empty());
+        changes
+    }
+
+    pub(crate) fn next_tick(&self) -> Option<Timestamp> {
+        self.lock().book.next_tick()
+    }
+
+    /// Tells listeners, each change with its incident as it is now.
+    pub(crate) fn tell(&self, changes: Vec<Change>, bundle: Option<&Arc<Bundle>>, now: Timestamp) {
+        let told: Vec<Told> = {
+            let state = self.lock();
+            let about = |change: Change| {
+                let id = subject(&change);
+                Told {
+                    incident: id.and_then(|id| state.book.get(id).cloned()),
+                    bundle: bundle.filter(|bundle| Some(bundle.incident) == id).cloned(),
+                    is_muted: id
+                        .and_then(|id| state.muted.get(&id))
+                        .is_some_and(|until| *until > now),
+                    change,
+                }
+            };
+            changes.into_iter().map(about).collect()
+        };
+        for told in told {
+            // Fails only while nobody listens.
+            drop(self.shared.told.send(Arc::new(told)));
+        }
+    }
+
+    /// Writes a bundle durably, in place of an earlier one of the same occurrence.
+    ///
+    /// # Errors
+    /// `Retry` when it cannot be written.
+    pub(crate) async fn freeze(&self, bundle: &Bundle) -> Result<(), Error> {
+        let n_bytes = self.shared.files.save_bundle(bundle).await?;
+        self.lock().bundles.insert(bundle.name(), n_bytes);
+        Ok(())
+    }
+
+    /// Whether the book has changed since it was saved.
+    pub(crate) fn is_changed(&self) -> bool {
+        let state = self.lock();
+        state.n_changes != state.n_saved
+    }
+
+    /// Writes the book durably.
+    ///
+    /// # Errors
+    /// `Retry` when it cannot be written.
+    pub(crate) async fn save(&self, now: Timestamp) -> Result<(), Error> {
+        let (stored, n_changes) = {
+            let state = self.lock();
+            let stored = Stored {
+                version: VERSION,
+                saved_at: now,
+                book: state.book.clone(),
+                muted: state.muted.clone(),
+            };
+            (stored, state.n_changes)
+        };
+        self.shared.files.save_book(&stored).await?;
+        let mut state = self.lock();
+        state.n_saved = state.n_saved.max(n_changes);
+        Ok(())
+    }
+
+    /// Deletes bundles that are too old or too many, the oldest first; how many went.
+    pub(crate) async fn apply_limits(&self, now: Timestamp) -> usize {
+        let over: BTreeSet<BundleName> = {
+            let state = self.lock();
+            let limits = &self.shared.limits;
+            let oldest = now.saturating_sub(limits.max_age).as_millis();
+            let mut by_age: Vec<(&BundleName, &u64)> = state.bundles.iter().collect();
+            by_age.sort_by_key(|(name, _)| name.at_millis);
+            let mut n_bytes: u64 = state.bundles.values().sum();
+            by_age
+                .into_iter()
+                .take_while(|(name, size)| {
+                    let is_over = name.at_millis < oldest || n_bytes > limits.max_bytes.as_bytes();
+                    n_bytes -= **size;
+                    is_over
+                })
+                .map(|(name, _)| *name)
+                .collect()
+        };
+        for name in &over {
+            if let Err(error) = self.shared.files.remove_bundle(*name).await {
+                tracing::warn!(%error, "cannot delete an old bundle");
+            }
+            self.lock().bundles.remove(name);
+        }
+        over.len()
+    }
+}
+
+/// At most this long before a book was saved, bundles were frozen that it does not count: saving waits a second, and
+/// file systems round.
+const UNSAVED: Duration = Duration::from_secs(60);
+
+/// Where a new occurrence counts, if the change tells of one.
+fn counts_in(change: &Change) -> Option<IncidentId> {
+    match change {
+        Change::Opened(id) | Change::Recurred(id) | Change::Regressed(id) => Some(*id),
+        Change::Moved { into, .. } => Some(*into),
+        _ => None,
+    }
+}
+
+/// Which incident a change is about.
+pub(crate) fn subject(change: &Change) -> Option<IncidentId> {
+    match change {
+        Change::Opened(id)
+        | Change::Recurred(id)
+        | Change::Regressed(id)
+        | Change::Resolved(id)
+        | Change::Retracted(id)
+        | Change::Forgotten(id)
+        | Change::Escalated { id, .. }
+        | Change::Adopted { id, .. } => Some(*id),
+        Change::Moved { into, .. } => Some(*into),
+        _ => None,
+    }
+}
+
+impl State {
+    fn known(&self, id: IncidentId) -> Result<(), Error> {
+        match self.book.get(id) {
+            Some(_) => Ok(()),
+            None => Err(Error::NoIncident { id: id.to_string() }),
+        }
+    }
+}
+
+impl Wanted {
+    fn takes(&self, incident: &Incident) -> bool {
+        let Self {
+            is_open,
+            severity,
+            namespace,
+            name,
+            node,
+            class,
+            from,
+            to,
+            skip_quiet,
+        } = self;
+        let subject = incident.subject();
+        let has_name = |part: &String| {
+            let workload = subject.workload.as_ref().map(|it| &*it.name);
+            workload.is_some_and(|name| name.contains(part.as_str()))
+                || subject.pod.contains(part.as_str())
+        };
+        is_open.is_none_or(|is_open| incident.is_open() == is_open)
+            && severity.is_none_or(|least| incident.severity >= least)
+            && (namespace.as_ref()).is_none_or(|it| *subject.namespace == **it)
+            && name.as_ref().is_none_or(has_name)
+            && node.as_ref().is_none_or(|it| *subject.node == **it)
+            && (class.as_ref()).is_none_or(|it| incident.cause().class() == it)
+            && from.is_none_or(|from| incident.last_at >= from)
+            && to.is_none_or(|to| incident.first_at < to)
+            && !(*skip_quiet && incident.quiet().is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests;
