@@ -32,12 +32,18 @@ pub enum Error {
     },
     #[error("there is nothing at `{path}`")]
     UnknownPath { path: String },
-    #[error("only GET is answered, and POST by /api/v1/sql")]
+    #[error("only GET is answered, and POST where docs/api.md says so")]
     Method,
     #[error("address of {len_bytes} bytes exceeds limit of {limit_bytes} bytes")]
     UriTooLong { len_bytes: usize, limit_bytes: u64 },
     #[error("the body of the request does not read: {reason}")]
     Body { reason: String },
+    #[error(
+        "this server watches no cluster, so it knows no incidents; start it with --watch on, or ask the one that does"
+    )]
+    NotWatched,
+    #[error(transparent)]
+    Watch(#[from] tawny_watch::Error),
     #[error("there is no entry {id}")]
     NoEntry { id: EntryId },
     #[error("batch {batch_idx}: {source}")]
@@ -166,6 +172,21 @@ impl Error {
                 Code::InvalidArgument,
                 Remedy::Reject,
             ),
+            Self::NotWatched => face(
+                "not_watched",
+                StatusCode::NOT_FOUND,
+                Code::Unimplemented,
+                Remedy::Reject,
+            ),
+            Self::Watch(error) => match error.remedy() {
+                Remedy::Reject => face(
+                    "no_incident",
+                    StatusCode::NOT_FOUND,
+                    Code::NotFound,
+                    Remedy::Reject,
+                ),
+                remedy => failed("incidents_failed", remedy),
+            },
             Self::NoEntry { .. } => face(
                 "no_entry",
                 StatusCode::NOT_FOUND,

@@ -4,9 +4,14 @@ use std::sync::Arc;
 
 use tawny_runtime::{CancellationToken, Registry, SharedClock};
 use tawny_store::LogStore;
+use tawny_watch::{Incidents, WatchHealth};
 use tokio::net::TcpListener;
 
-use crate::{Limits, Readiness, grpc, http, listen, metrics::Metrics, shared::Shared};
+use crate::{
+    Limits, Readiness, grpc, http, listen,
+    metrics::Metrics,
+    shared::{Shared, Watched},
+};
 
 /// Bound sockets; a face without one is not served.
 #[derive(Debug, Default)]
@@ -18,7 +23,7 @@ pub struct Listeners {
 /// A server that has not begun to listen.
 #[derive(Debug)]
 pub struct Server {
-    shared: Arc<Shared>,
+    shared: Shared,
 }
 
 impl Server {
@@ -31,8 +36,15 @@ impl Server {
     ) -> Self {
         let metrics = Metrics::register(registry);
         Self {
-            shared: Arc::new(Shared::new(store, clock, limits, metrics)),
+            shared: Shared::new(store, clock, limits, metrics),
         }
+    }
+
+    /// Answers for the incidents of a cluster that this process watches, too.
+    #[must_use]
+    pub fn with_incidents(mut self, incidents: Incidents, health: WatchHealth) -> Self {
+        self.shared.watched = Some(Watched { incidents, health });
+        self
     }
 
     /// The state behind `/readyz` and gRPC health, to be told early that the process stops.
@@ -48,7 +60,7 @@ impl Server {
         registry: Arc<Registry>,
         stop: CancellationToken,
     ) {
-        let shared = self.shared;
+        let shared = Arc::new(self.shared);
         let (grpc_router, follow_readiness) = grpc::router(&shared);
         let http_router = http::router(&shared, registry);
         let face = async |name, listener: Option<TcpListener>, router| {

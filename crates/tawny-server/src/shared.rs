@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tawny_runtime::{CancellationToken, SharedClock};
 use tawny_sql::{Sql, SqlLimits};
 use tawny_store::LogStore;
+use tawny_watch::{Incidents, WatchHealth};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
@@ -31,6 +32,14 @@ pub(crate) struct Shared {
     pub(crate) sql: Sql,
     queries: Arc<Semaphore>,
     pub(crate) tails: Tails,
+    pub(crate) watched: Option<Watched>,
+}
+
+/// What is known of the cluster this process watches.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    pub(crate) incidents: Incidents,
+    pub(crate) health: WatchHealth,
 }
 
 impl Shared {
@@ -58,7 +67,16 @@ impl Shared {
             metrics,
             readiness: Readiness::default(),
             stop: CancellationToken::new(),
+            watched: None,
         }
+    }
+
+    /// The incidents of the cluster that is watched.
+    pub(crate) fn incidents(&self) -> Result<&Incidents, Error> {
+        let watched = self.watched.as_ref();
+        watched
+            .map(|watched| &watched.incidents)
+            .ok_or(Error::NotWatched)
     }
 
     /// Waits for the store's answer; dropping the future, as when a client leaves, ends the question.

@@ -59,6 +59,11 @@ impl WatchHealth {
         self.lock().last_event = Some(now);
     }
 
+    /// No watch runs in this process: what it knows is what an earlier one left.
+    pub fn stand_by(&self) {
+        self.set_standby(true);
+    }
+
     /// Whether another process watches for this cluster now.
     pub(crate) fn set_standby(&self, is_standby: bool) {
         self.lock().is_standby = is_standby;
@@ -82,7 +87,7 @@ impl WatchHealth {
             .map(|name| Indicator {
                 name,
                 is_healthy: true,
-                detail: "another server holds the lease and watches".to_owned(),
+                detail: "this process does not watch now".to_owned(),
             });
         }
         let of = |wanted: fn(&WatchState) -> bool| -> Vec<&str> {

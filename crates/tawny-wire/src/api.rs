@@ -3,6 +3,8 @@
 //! Ids are text, because JavaScript reads JSON numbers as doubles and an id needs all 63 bits. Times are RFC 3339 in UTC
 //! with nine fraction digits, so that their text order is time order.
 
+pub mod incidents;
+
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
@@ -255,6 +257,33 @@ mod time_text {
     ) -> Result<Timestamp, D::Error> {
         let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
         Timestamp::parse_rfc3339(text.as_bytes())
+            .ok_or_else(|| D::Error::custom(format_args!("`{text}` is no RFC 3339 time")))
+    }
+}
+
+/// As [`time_text`], and `null` for none.
+mod time_text_or_none {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+    use tawny_model::Timestamp;
+
+    pub(super) fn serialize<S: Serializer>(
+        time: &Option<Timestamp>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match time {
+            Some(time) => serializer.collect_str(time),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Timestamp>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(deserializer)? else {
+            return Ok(None);
+        };
+        Timestamp::parse_rfc3339(text.as_bytes())
+            .map(Some)
             .ok_or_else(|| D::Error::custom(format_args!("`{text}` is no RFC 3339 time")))
     }
 }

@@ -148,6 +148,16 @@ impl Client {
         self.send(Method::POST, target, Some(body)).await
     }
 
+    /// [`Self::post_json`], with a JSON document as the answer.
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        document: &(impl Serialize + Sync),
+    ) -> Result<T, Error> {
+        let body = self.post_json(path, document).await?.bytes().await?;
+        self.read(&body)
+    }
+
     async fn send(
         &self,
         method: Method,
@@ -231,7 +241,11 @@ impl Client {
         parameters: &[(&str, String)],
     ) -> Result<T, Error> {
         let body = self.get(path, parameters).await?.bytes().await?;
-        serde_json::from_slice(&body).map_err(|error| Error::Foreign {
+        self.read(&body)
+    }
+
+    fn read<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Error> {
+        serde_json::from_slice(body).map_err(|error| Error::Foreign {
             base: self.base.clone(),
             reason: format!("its answer does not read: {error}"),
         })

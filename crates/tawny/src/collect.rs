@@ -145,7 +145,7 @@ pub(crate) async fn spawn(
 }
 
 /// Random at each start: the process before must not be taken for this one.
-fn new_writer() -> WriterId {
+pub(crate) fn new_writer() -> WriterId {
     // Each RandomState is seeded by the operating system.
     WriterId(RandomState::new().build_hasher().finish())
 }

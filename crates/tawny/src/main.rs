@@ -8,12 +8,14 @@ mod config;
 mod corpus;
 mod demo;
 mod doctor;
+mod incidents;
 mod loadgen;
 mod render;
 mod search;
 mod serve;
 mod storage;
 mod tail;
+mod watch;
 
 fn main() -> std::process::ExitCode {
     cli::main()

@@ -1,5 +1,6 @@
 //! The HTTP face: kubelogs' endpoints, `/api/v1`, probes and metrics. Every answer that is an error is JSON.
 
+mod incidents;
 mod kubelogs;
 mod params;
 mod probes;
@@ -15,7 +16,7 @@ use axum::{
     http::{HeaderName, HeaderValue, Uri, header},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use serde::Serialize;
 use tawny_runtime::Registry;
@@ -37,12 +38,19 @@ mod route {
     pub(super) const FACETS: &str = "/api/v1/facets";
     pub(super) const SQL: &str = "/api/v1/sql";
     pub(super) const TAIL: &str = "/api/v1/tail";
+    pub(super) const INCIDENTS: &str = "/api/v1/incidents";
+    pub(super) const INCIDENTS_STREAM: &str = "/api/v1/incidents/stream";
+    pub(super) const INCIDENT: &str = "/api/v1/incidents/{id}";
+    pub(super) const INCIDENT_REPORT: &str = "/api/v1/incidents/{id}/report";
+    pub(super) const INCIDENT_RESOLVE: &str = "/api/v1/incidents/{id}/resolve";
+    pub(super) const INCIDENT_MUTE: &str = "/api/v1/incidents/{id}/mute";
+    pub(super) const V1_HEALTH: &str = "/api/v1/health";
     pub(super) const HEALTH: &str = "/health";
     pub(super) const HEALTHZ: &str = "/healthz";
     pub(super) const LIVEZ: &str = "/livez";
     pub(super) const READYZ: &str = "/readyz";
     pub(super) const METRICS: &str = "/metrics";
-    pub(super) const ALL: [&str; 15] = [
+    pub(super) const ALL: [&str; 22] = [
         LOGS,
         LOGS_STREAM,
         STATS,
@@ -53,6 +61,13 @@ mod route {
         FACETS,
         SQL,
         TAIL,
+        INCIDENTS,
+        INCIDENTS_STREAM,
+        INCIDENT,
+        INCIDENT_REPORT,
+        INCIDENT_RESOLVE,
+        INCIDENT_MUTE,
+        V1_HEALTH,
         HEALTH,
         HEALTHZ,
         LIVEZ,
@@ -74,6 +89,11 @@ pub(crate) fn router(shared: &Arc<Shared>, registry: Arc<Registry>) -> Router {
         .route(route::HISTOGRAM, get(v1::histogram))
         .route(route::FACETS, get(v1::facets))
         .route(route::SQL, get(sql::sql).post(sql::sql))
+        .route(route::INCIDENTS, get(incidents::list))
+        .route(route::INCIDENT, get(incidents::detail))
+        .route(route::INCIDENT_REPORT, get(incidents::report))
+        .route(route::INCIDENT_RESOLVE, post(incidents::resolve))
+        .route(route::INCIDENT_MUTE, post(incidents::mute))
         .route(
             route::METRICS,
             get(move |headers| probes::metrics(headers, registry)),
@@ -82,8 +102,10 @@ pub(crate) fn router(shared: &Arc<Shared>, registry: Arc<Registry>) -> Router {
     // Not compressed: an entry must leave when it comes, not when a block is full.
     let streams = Router::new()
         .route(route::LOGS_STREAM, get(kubelogs::stream))
-        .route(route::TAIL, get(v1::tail));
+        .route(route::TAIL, get(v1::tail))
+        .route(route::INCIDENTS_STREAM, get(incidents::follow));
     let probes = Router::new()
+        .route(route::V1_HEALTH, get(probes::components))
         .route(route::HEALTH, get(probes::health))
         .route(route::HEALTHZ, get(probes::live))
         .route(route::LIVEZ, get(probes::live))

@@ -17,6 +17,46 @@ pub(super) async fn health() -> Response {
     json(&serde_json::json!({ "status": "ok" }))
 }
 
+/// Health with its parts, as BlackBox's clients read it (BB-36, BB-18): 503 while the store cannot be written or a watch
+/// does not work.
+pub(super) async fn components(State(shared): SharedState) -> Response {
+    let now = shared.clock.now();
+    let mut components = serde_json::Map::new();
+    let mut put = |name: &str, is_healthy: bool, detail: String| {
+        let status = status(is_healthy);
+        let component = serde_json::json!({"status": status, "detail": detail});
+        components.insert(name.to_owned(), component);
+        is_healthy
+    };
+    let mut is_healthy = match shared.readiness.why_not() {
+        None => put("store", true, "can be written".to_owned()),
+        Some(NotReady::Stopping) => put("store", false, "stopping".to_owned()),
+        Some(NotReady::NotWritable(reason)) => put("store", false, reason),
+    };
+    if let Some(watched) = &shared.watched {
+        for indicator in watched.health.indicators(now) {
+            is_healthy &= put(indicator.name, indicator.is_healthy, indicator.detail);
+        }
+    }
+    let answer = json(&serde_json::json!({
+        "status": status(is_healthy),
+        "timestamp": now.to_string(),
+        "service": "blackbox-daemon",
+        "version": env!("CARGO_PKG_VERSION"),
+        "components": components,
+    }));
+    let code = if is_healthy {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (code, answer).into_response()
+}
+
+fn status(is_healthy: bool) -> &'static str {
+    if is_healthy { "healthy" } else { "unhealthy" }
+}
+
 pub(super) async fn live() -> &'static str {
     "ok\n"
 }

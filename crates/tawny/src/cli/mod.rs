@@ -6,6 +6,7 @@ mod coder;
 mod completion;
 mod config;
 mod demo;
+mod events;
 mod exit;
 mod loadgen;
 mod server;
@@ -30,7 +31,7 @@ use crate::{
         flags::{Group, parse_set},
         load,
     },
-    doctor, search, storage,
+    doctor, incidents, search, storage,
 };
 pub(crate) use exit::{Exit, Failure, OrExit, Outcome};
 
@@ -72,6 +73,8 @@ subcommands! {
     Agent(agent),
     Server(server),
     Search(search),
+    Events(events),
+    Incidents(incidents),
     Sql(sql),
     Tail(tail),
     Coder(coder),

@@ -9,20 +9,25 @@ use super::{Context, Outcome, Run};
 use crate::{
     config::{Flags, value::ALL_ADDRESSES},
     serve::{self, ServeFlags},
+    watch::{self, Among, WatchFlags},
 };
 
 /// Stores what agents send, and answers searches, over gRPC and HTTP.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    flags: Flags<ServeFlags>,
+    serve: Flags<ServeFlags>,
+    #[command(flatten)]
+    watch: Flags<WatchFlags>,
 }
 
 impl Run for Args {
     const STOPS_IN_ORDER: bool = true;
 
     async fn run(self, context: Context) -> Outcome {
-        let loaded = context.load_and_log(self.flags.given())?;
+        let mut flags = self.serve.given();
+        flags.extend(self.watch.given());
+        let loaded = context.load_and_log(flags)?;
         let config = &loaded.config;
         let signals = StopSignals::catch()?;
         let clock: SharedClock = Arc::new(SystemClock);
@@ -32,13 +37,25 @@ impl Run for Args {
             serve::open_store(config, &context.env, Arc::clone(&clock), &mut registry).await?;
         let listeners = serve::bind(config, ALL_ADDRESSES).await?;
         let limits = serve::limits(&config.limits, config.general.shutdown_timeout);
-        let server = Server::new(
+        let mut server = Server::new(
             Arc::clone(&store),
             Arc::clone(&clock),
             limits,
             &mut registry,
         );
         let mut supervisor = Supervisor::default();
+        let by_default = context.env.in_cluster().is_some();
+        let watched = watch::spawn(
+            &mut supervisor,
+            (&loaded, &context.env),
+            &store,
+            &mut registry,
+            &clock,
+            (by_default, Among::Others),
+        );
+        if let Some(watched) = watched.await? {
+            server = server.with_incidents(watched.incidents, watched.health);
+        }
         serve::spawn(
             &mut supervisor,
             server,

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use tawny_collect::StoreSink;
+use tawny_collect::{SourceKind, StoreSink};
 use tawny_runtime::{Registry, SharedClock, StopSignals, Supervisor, SystemClock, metrics};
 use tawny_server::Server;
 use tawny_store::LogStore;
@@ -15,6 +15,7 @@ use crate::{
     collect::{self, CollectFlags},
     config::{Flags, Loaded, env::Env, value::ALL_ADDRESSES},
     serve::{self, ServeFlags},
+    watch::{self, Among, WatchFlags},
 };
 
 /// Collects, stores and serves in one process; finds out by itself what runs the containers here.
@@ -24,6 +25,8 @@ pub(super) struct Args {
     collect: Flags<CollectFlags>,
     #[command(flatten)]
     serve: Flags<ServeFlags>,
+    #[command(flatten)]
+    watch: Flags<WatchFlags>,
 }
 
 impl Run for Args {
@@ -32,6 +35,7 @@ impl Run for Args {
     async fn run(self, context: Context) -> Outcome {
         let mut flags = self.collect.given();
         flags.extend(self.serve.given());
+        flags.extend(self.watch.given());
         let loaded = context.load_and_log(flags)?;
         let signals = StopSignals::catch()?;
         run(
@@ -73,12 +77,24 @@ pub(super) async fn run(
         .and_then(|http| http.local_addr().ok());
     on_bound(&mut supervisor, http, &store);
     let limits = serve::limits(&config.limits, config.general.shutdown_timeout);
-    let server = Server::new(
+    let mut server = Server::new(
         Arc::clone(&store),
         Arc::clone(&clock),
         limits,
         &mut registry,
     );
+    let by_default = way.source != SourceKind::Docker;
+    let watched = watch::spawn(
+        &mut supervisor,
+        (loaded, env),
+        &store,
+        &mut registry,
+        &clock,
+        (by_default, Among::Alone),
+    );
+    if let Some(watched) = watched.await? {
+        server = server.with_incidents(watched.incidents, watched.health);
+    }
     collect::spawn(
         &mut supervisor,
         loaded,

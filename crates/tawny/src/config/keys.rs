@@ -12,7 +12,7 @@ use tawny_runtime::telemetry;
 use super::{
     Error,
     layers::Layers,
-    value::{Auto, Engine, Listen, NamespaceAge, Raw, Setting},
+    value::{Auto, Engine, Listen, NamespaceAge, Raw, Setting, Switch},
 };
 
 /// What is known about a setting without its value.
@@ -283,6 +283,26 @@ settings! {
         self_namespace: Option<String> = None;
         /// UID of that pod.
         self_uid: Option<String> = None;
+    }
+
+    /// The cluster's events and incidents.
+    watch: WatchConfig in "watch." {
+        /// Whether the cluster is watched: its events are kept as records, and what dies in it as incidents. `auto` does so
+        /// in `up` where containers are run by Kubernetes, and in a `server` that runs in a cluster. Costs some 4 KiB of
+        /// memory for each pod.
+        cluster["watch"]: Auto<Switch> = Auto::Auto;
+        /// Only these namespaces; empty watches all, and nodes and namespaces themselves, which takes cluster-wide rights.
+        namespaces: Vec<String> = Vec::new();
+    }
+
+    /// What is kept of incidents.
+    incidents: IncidentsConfig in "incidents." {
+        /// Directory for them; unset is `incidents` beside the store, or beside its write-ahead log.
+        path: Option<PathBuf> = None;
+        /// What is frozen of an occurrence is deleted after this time, whatever the store's retention.
+        retention_age: Duration = tawny_watch::KeepLimits::default().max_age;
+        /// The oldest are deleted once all together are larger than this.
+        retention_size: ByteSize = tawny_watch::KeepLimits::default().max_bytes;
     }
 
     /// Startup logs of Coder workspaces, for `tawny coder`.

@@ -332,6 +332,25 @@ impl Named for Engine {
     }
 }
 
+/// Whether something is done, where `auto` decides by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Switch {
+    On,
+    Off,
+}
+
+impl Named for Switch {
+    const VALUE_NAME: &'static str = "SWITCH";
+    const VALUES: &'static [Self] = &[Self::On, Self::Off];
+
+    fn value_name(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Off => "off",
+        }
+    }
+}
+
 impl<T: Named> Setting for Auto<T> {
     const VALUE_NAME: &'static str = T::VALUE_NAME;
 

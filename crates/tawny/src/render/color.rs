@@ -29,6 +29,10 @@ impl ColorChoice {
 pub(crate) struct Sgr(String);
 
 impl Sgr {
+    pub(crate) fn new(parameters: &str) -> Self {
+        Self(parameters.to_owned())
+    }
+
     /// The text in this colour, then back to normal.
     pub(crate) fn paint<'a>(&'a self, text: &'a str) -> impl fmt::Display + 'a {
         Painted { sgr: &self.0, text }

@@ -5,6 +5,6 @@ mod highlight;
 mod output;
 mod template;
 
-pub(crate) use color::{ColorChoice, Palette};
+pub(crate) use color::{ColorChoice, Palette, Sgr};
 pub(crate) use highlight::Highlight;
 pub(crate) use output::{Line, Marker, Output, Renderer, RendererConfig, TimestampFormat};

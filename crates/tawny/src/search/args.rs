@@ -21,7 +21,7 @@ label.app:web, status>=500. The exit code is 0 when something is found, 1 when n
 pub(crate) struct Args {
     /// What to find; several words are one query. Nothing finds everything.
     #[arg(value_name = "QUERY")]
-    query: Vec<String>,
+    pub(crate) query: Vec<String>,
     #[command(flatten)]
     pub(super) client: Flags<ClientFlags>,
 

@@ -9,8 +9,8 @@ mod time;
 use tawny_query::Query;
 use tawny_runtime::{Clock as _, SystemClock};
 
-pub(crate) use args::Args;
 use args::Order;
+pub(crate) use args::{Args, ClientFlags};
 use pages::{Pages, Range};
 use print::Printer;
 pub(crate) use time::parse as parse_time;
@@ -105,7 +105,7 @@ async fn print_pages(
 }
 
 /// A server's refusal of a query that passed here can only be one of another version; both texts are the server's.
-fn of_client(error: client::Error) -> Failure {
+pub(crate) fn of_client(error: client::Error) -> Failure {
     Failure::new(error.exit(), error)
 }
 
