@@ -3,6 +3,7 @@
 //! `detect` finds occurrences, `book` makes one incident of those with one cause and follows its life, `sentence`
 //! tells it, `report` writes it down. Everything here is a pure function of its arguments: no clock, file or network.
 
+pub mod alert;
 pub mod book;
 pub mod cause;
 pub mod detect;
