@@ -1,7 +1,7 @@
 //! Watches a cluster: records its events, finds what went wrong, and freezes what is known of it.
 //!
 //! `watch` reads the Kubernetes API and asks `tawny-incident` about each change, `world` holds what is known meanwhile,
-//! `keep` holds the incidents, `capture` finds the last lines of what died.
+//! `keep` holds the incidents, `capture` finds the last lines of what died, `vitals` measures node and containers.
 
 mod archive;
 pub mod bundle;
@@ -11,6 +11,7 @@ mod health;
 mod keep;
 mod metrics;
 mod record;
+pub mod vitals;
 mod watch;
 mod world;
 
