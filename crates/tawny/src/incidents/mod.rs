@@ -15,7 +15,7 @@ use tawny_wire::api::incidents::{
 use crate::{
     cli::{Context, Exit, Failure, OrExit as _, Outcome, Run, note},
     client::Client,
-    config::{Flags, flags::Group},
+    config::Flags,
     render::ColorChoice,
     search::{ClientFlags, of_client, parse_time},
 };
