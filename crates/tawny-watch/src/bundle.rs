@@ -11,6 +11,8 @@ use tawny_model::{
     stream::Fnv,
 };
 
+use crate::vitals::resources::{Analysis, Series};
+
 /// Lines kept of the run that died, and of the one before it (section 4.5, row "Last logs").
 pub const MAX_LINES: usize = 200;
 pub const MAX_PREVIOUS_LINES: usize = 50;
@@ -46,6 +48,12 @@ pub struct Bundle {
     /// Measurements up to the death, the oldest first.
     #[serde(default)]
     pub telemetry: Vec<Telemetry>,
+    /// Memory of the container up to its death, in bytes.
+    #[serde(default)]
+    pub memory: Option<Series>,
+    /// How it used what it was given.
+    #[serde(default)]
+    pub resources: Option<Analysis>,
     pub frozen_at: Timestamp,
     /// Nothing more is to come.
     #[serde(default)]
@@ -79,6 +87,8 @@ impl Bundle {
             lines_from: None,
             previous_lines: Vec::new(),
             telemetry: Vec::new(),
+            memory: None,
+            resources: None,
             frozen_at,
             is_sealed: false,
         }
@@ -115,7 +125,7 @@ pub struct BundleName {
     pub key: u64,
 }
 
-const EXTENSION: &str = ".json";
+const EXTENSION: &str = ".json.zst";
 
 impl BundleName {
     pub(crate) fn file_name(self) -> String {
@@ -194,13 +204,16 @@ mod tests {
             key: 0xfe,
         };
         let file = name.file_name();
-        assert_eq!(file, "89abcdef01234567-1763740800.-5.00000000000000fe.json");
+        assert_eq!(
+            file,
+            "89abcdef01234567-1763740800.-5.00000000000000fe.json.zst"
+        );
         assert_eq!(BundleName::from_file_name(&file), Some(name));
         for other in [
             "",
             "a.json",
             "book.json",
-            "89abcdef01234567-1.1.2.3.json",
+            "89abcdef01234567-1.1.2.3.json.zst",
             ".new",
         ] {
             assert_eq!(BundleName::from_file_name(other), None, "{other}");

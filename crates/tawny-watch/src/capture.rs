@@ -6,11 +6,15 @@ use std::{sync::Arc, time::Duration};
 use tawny_incident::{Occurrence, report::LogLine};
 use tawny_kube::{Cluster, LogRequest};
 use tawny_model::{StreamId, Timestamp};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::{
     Archive,
-    bundle::{LinesFrom, MAX_LINE_BYTES, MAX_LINES, MAX_PREVIOUS_LINES, within_bounds},
+    bundle::{Bundle, LinesFrom, MAX_LINE_BYTES, MAX_LINES, MAX_PREVIOUS_LINES, within_bounds},
+    vitals::{
+        resources::{Analysis, Series},
+        ring::{Filter, SharedRing, Source},
+    },
 };
 
 /// The end of a log is read, sent and stored within this time (section 4.5, row "Crash lines race").
@@ -25,6 +29,9 @@ const AFTER_DEATH: Duration = Duration::from_secs(60);
 /// Lines older than this are not of a run whose start is unknown.
 const BEFORE_DEATH: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Measurements kept of a node, and of a pod: a minute of some fifty each second, compressed to some 40 KiB.
+const MAX_TELEMETRY: usize = 4_000;
+
 /// What was found.
 #[derive(Debug)]
 pub(crate) struct LastWords {
@@ -38,9 +45,28 @@ pub(crate) struct LastWords {
 pub(crate) struct Places {
     pub(crate) archive: Arc<dyn Archive>,
     pub(crate) cluster: Cluster,
+    pub(crate) vitals: Option<Vitals>,
+}
+
+/// What is measured of a node and its containers.
+#[derive(Debug, Clone)]
+pub struct Vitals {
+    pub ring: SharedRing,
+    /// The node's name; empty where there is only one.
+    pub node: Arc<str>,
 }
 
 impl Places {
+    /// Adds what was measured up to the death: of the node, and of the container against its limits.
+    pub(crate) async fn measure(&self, bundle: Bundle) -> Bundle {
+        let Some(vitals) = self.vitals.clone() else {
+            return bundle;
+        };
+        let kept = bundle.clone();
+        let measured = tokio::task::spawn_blocking(move || vitals.measure(bundle));
+        measured.await.unwrap_or(kept)
+    }
+
     /// What is stored of the run by now.
     pub(crate) async fn stored(&self, occurrence: &Occurrence) -> Vec<LogLine> {
         match &occurrence.run {
@@ -49,7 +75,7 @@ impl Places {
         }
     }
 
-    /// Everything that can be had, once the end of the log has had time to arrive.
+    /// Everything that can be had.
     pub(crate) async fn settled(&self, occurrence: &Occurrence) -> LastWords {
         let found = |lines, from, previous| LastWords {
             lines,
@@ -59,7 +85,6 @@ impl Places {
         let Some(run) = occurrence.run.as_ref() else {
             return found(Vec::new(), LinesFrom::Nowhere, Vec::new());
         };
-        sleep(SETTLE).await;
         let previous = match run.restart.checked_sub(1) {
             Some(before) => self.stored_of(occurrence, before, MAX_PREVIOUS_LINES).await,
             None => Vec::new(),
@@ -144,5 +169,43 @@ impl Places {
             }
         }
         Vec::new()
+    }
+}
+
+impl Vitals {
+    fn measure(&self, mut bundle: Bundle) -> Bundle {
+        let occurrence = &bundle.occurrence;
+        let subject = &occurrence.subject;
+        let is_here = self.node.is_empty() || subject.node.is_empty() || self.node == subject.node;
+        if !is_here {
+            return bundle;
+        }
+        let ring = self.ring.lock();
+        let (from, to) = (
+            occurrence.at.saturating_sub(ring.window_size().duration()),
+            occurrence.at.saturating_add(SETTLE),
+        );
+        let system = Filter::Source(Source::System);
+        bundle.telemetry = ring.entries(from, to, system, MAX_TELEMETRY);
+        if subject.pod_uid.is_empty() {
+            return bundle;
+        }
+        let pod = Filter::Pod {
+            uid: &subject.pod_uid,
+            namespace: &subject.namespace,
+            name: &subject.pod,
+        };
+        bundle
+            .telemetry
+            .extend(ring.entries(from, to, pod, MAX_TELEMETRY));
+        bundle.telemetry.sort_by_key(|entry| entry.timestamp);
+        if let Some(run) = &occurrence.run {
+            let id = run.container_id.rsplit('/').next().unwrap_or_default();
+            bundle.memory = Some(Series::memory(&ring, id, from, to))
+                .filter(|series| !series.samples.is_empty());
+            bundle.resources = (bundle.memory.is_some())
+                .then(|| Analysis::new(&ring, id, (from, to), run.requests, run.limits));
+        }
+        bundle
     }
 }

@@ -414,7 +414,7 @@ impl Incidents {
             };
             (stored, state.n_changes)
         };
-        self.shared.files.save_book(&stored).await?;
+        self.shared.files.save_book(stored).await?;
         let mut state = self.lock();
         state.n_saved = state.n_saved.max(n_changes);
         Ok(())

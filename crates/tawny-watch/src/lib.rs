@@ -17,6 +17,7 @@ mod world;
 
 pub use archive::{Archive, ArchiveError};
 pub use bundle::{Bundle, BundleName, LinesFrom};
+pub use capture::Vitals;
 pub use error::Error;
 pub use health::{Indicator, WatchHealth, WatchState};
 pub use keep::{Incidents, KeepLimits, Told, Wanted};

@@ -21,7 +21,7 @@ use tokio::{
 use crate::{
     Archive, Error, Incidents, WatchHealth, WatchMetrics, WatchState,
     bundle::{Bundle, LinesFrom},
-    capture::{LastWords, Places},
+    capture::{LastWords, Places, SETTLE, Vitals},
     metrics::PodChange,
     record::record,
     world::{World, missing},
@@ -66,6 +66,8 @@ pub struct ClusterWatch {
     pub metrics: WatchMetrics,
     pub health: WatchHealth,
     pub clock: SharedClock,
+    /// What is measured on this node, where it is.
+    pub vitals: Option<Vitals>,
     /// Kills for want of memory, as the nodes see them.
     pub ooms: mpsc::Receiver<OomProof>,
     /// Of several servers, the one that holds it watches; `None` where there is only one.
@@ -106,10 +108,12 @@ impl ClusterWatch {
             places: Places {
                 archive: Arc::clone(&self.archive),
                 cluster: self.cluster.clone(),
+                vitals: self.vitals.clone(),
             },
             lists: Vec::new(),
             records: Vec::new(),
             keeping: JoinSet::new(),
+            freezes: JoinSet::new(),
             captures: JoinSet::new(),
             permits: Arc::new(Semaphore::new(CONCURRENT_CAPTURES)),
             is_settled: false,
@@ -130,6 +134,8 @@ struct Work<'a> {
     records: Vec<LogEntry>,
     /// At most one hand-over to the archive.
     keeping: JoinSet<()>,
+    /// New occurrences whose bundles are being written for the first time.
+    freezes: JoinSet<(Bundle, Vec<Told>)>,
     captures: JoinSet<(Bundle, LastWords, Vec<Told>)>,
     permits: Arc<Semaphore>,
     is_settled: bool,
@@ -153,7 +159,7 @@ struct List {
 impl Work<'_> {
     async fn run(&mut self, stop: &CancellationToken) -> Result<(), Error> {
         for recovered in self.watch.incidents.take_recovered() {
-            self.capture(Arc::new(recovered.bundle), recovered.changes);
+            self.frozen(recovered.bundle, recovered.changes);
         }
         let mut changes = SelectAll::new();
         self.open(&mut changes);
@@ -169,6 +175,10 @@ impl Work<'_> {
                     self.limits_at = Instant::now() + LIMITS_EVERY;
                     self.watch.incidents.apply_limits(self.now()).await;
                 }
+                Some(done) = self.freezes.join_next() => match done {
+                    Ok((bundle, told)) => self.frozen(bundle, told),
+                    Err(error) => tracing::error!(%error, "keeping what is known of an incident failed"),
+                },
                 Some(done) = self.captures.join_next() => match done {
                     Ok((bundle, words, told)) => self.captured(bundle, words, told).await,
                     Err(error) => tracing::error!(%error, "looking for last lines failed"),
@@ -352,54 +362,61 @@ impl Work<'_> {
                 self.watch.metrics.pod(PodChange::crash);
             }
             let mut bundle = Bundle::new(incident, occurrence, now);
-            bundle.pod = self
-                .world
-                .pod_state(&bundle.occurrence.subject.pod_uid)
-                .cloned();
-            bundle.node_conditions = self.world.node_conditions(&bundle.occurrence.subject.node);
+            let subject = &bundle.occurrence.subject;
+            bundle.pod = self.world.pod_state(&subject.pod_uid).cloned();
+            bundle.node_conditions = self.world.node_conditions(&subject.node);
             bundle.events = self.world.related(&bundle.occurrence);
             bundle.is_sealed = bundle.occurrence.run.is_none();
-            self.freeze(&bundle).await;
-            if bundle.occurrence.run.is_some() {
-                self.capture(Arc::new(bundle), told);
-            } else {
-                self.watch
-                    .incidents
-                    .tell(told, Some(&Arc::new(bundle)), now);
-            }
+            self.freeze(bundle, told);
         }
         self.save_soon();
     }
 
-    async fn freeze(&self, bundle: &Bundle) {
-        let written = self.watch.incidents.freeze(bundle).await;
-        self.watch.metrics.bundle(written.is_ok());
-        if let Err(error) = written {
-            tracing::error!(%error, incident = %bundle.incident, "cannot keep what is known of an incident");
-        }
-    }
-
-    /// Looks for the last lines, beside everything else: what is there now is kept at once, in case this process ends.
-    fn capture(&mut self, bundle: Arc<Bundle>, told: Vec<Told>) {
+    /// Writes what is known now, in case this process ends, with what is stored and measured of the run that died.
+    fn freeze(&mut self, mut bundle: Bundle, told: Vec<Told>) {
         let places = self.places.clone();
         let permits = Arc::clone(&self.permits);
         let incidents = self.watch.incidents.clone();
-        self.captures.spawn(async move {
+        let metrics = self.watch.metrics.clone();
+        self.freezes.spawn(async move {
             let _permit = permits
                 .acquire()
                 .await
                 .expect("the semaphore is never closed");
-            let mut bundle = Bundle::clone(&bundle);
+            bundle = places.measure(bundle).await;
             bundle.last_lines = places.stored(&bundle.occurrence).await;
             if !bundle.last_lines.is_empty() {
                 bundle.lines_from = Some(LinesFrom::Store);
-                if let Err(error) = incidents.freeze(&bundle).await {
-                    tracing::debug!(%error, "cannot keep the last lines yet");
-                }
             }
+            write(&incidents, &metrics, &bundle).await;
+            (bundle, told)
+        });
+    }
+
+    /// Looks for the last lines once they have had time to arrive, beside everything else.
+    fn capture(&mut self, bundle: Bundle, told: Vec<Told>) {
+        let places = self.places.clone();
+        let permits = Arc::clone(&self.permits);
+        self.captures.spawn(async move {
+            sleep(SETTLE).await;
+            let _permit = permits
+                .acquire()
+                .await
+                .expect("the semaphore is never closed");
             let words = places.settled(&bundle.occurrence).await;
             (bundle, words, told)
         });
+    }
+
+    fn frozen(&mut self, bundle: Bundle, told: Vec<Told>) {
+        if bundle.occurrence.run.is_some() {
+            self.capture(bundle, told);
+        } else {
+            let now = self.now();
+            self.watch
+                .incidents
+                .tell(told, Some(&Arc::new(bundle)), now);
+        }
     }
 
     async fn captured(&mut self, mut bundle: Bundle, words: LastWords, told: Vec<Told>) {
@@ -417,7 +434,7 @@ impl Work<'_> {
         bundle.events.sort_by_key(|event| event.at);
         bundle.is_sealed = true;
         self.watch.incidents.refresh(bundle.occurrence.clone(), now);
-        self.freeze(&bundle).await;
+        write(&self.watch.incidents, &self.watch.metrics, &bundle).await;
         self.watch
             .incidents
             .tell(told, Some(&Arc::new(bundle)), now);
@@ -458,7 +475,12 @@ impl Work<'_> {
         }
     }
 
+    /// Not while a bundle is on its way: the book must not count what nothing is kept of.
     async fn save(&mut self) {
+        if !self.freezes.is_empty() {
+            self.save_at = Some(Instant::now() + SAVE_EVERY);
+            return;
+        }
         self.save_at = None;
         if let Err(error) = self.watch.incidents.save(self.now()).await {
             tracing::error!(%error, "cannot save the book of incidents; trying again");
@@ -468,6 +490,11 @@ impl Work<'_> {
 
     /// Lets hand-overs and captures under way end, which the stage's time bounds, and saves.
     async fn finish(&mut self) -> Result<(), Error> {
+        while let Some(done) = self.freezes.join_next().await {
+            if let Ok((bundle, told)) = done {
+                self.frozen(bundle, told);
+            }
+        }
         while let Some(done) = self.captures.join_next().await {
             if let Ok((bundle, words, told)) = done {
                 self.captured(bundle, words, told).await;
@@ -518,6 +545,14 @@ impl Work<'_> {
         if list.failing.take().is_some() {
             tracing::info!(objects = list.kind.name(), "are watched again");
         }
+    }
+}
+
+async fn write(incidents: &Incidents, metrics: &WatchMetrics, bundle: &Bundle) {
+    let written = incidents.freeze(bundle).await;
+    metrics.bundle(written.is_ok());
+    if let Err(error) = written {
+        tracing::error!(%error, incident = %bundle.incident, "cannot keep what is known of an incident");
     }
 }
 

@@ -16,6 +16,7 @@ use tawny_watch::{
 use tokio::sync::mpsc;
 
 use crate::{
+    alerts,
     cli::{Exit, Failure, OrExit as _},
     collect::new_writer,
     config::{
@@ -25,7 +26,7 @@ use crate::{
         keys::Config,
         value::{Engine, Switch},
     },
-    serve,
+    notify, serve, vitals,
 };
 
 /// Flags of a process that may watch a cluster.
@@ -33,7 +34,7 @@ use crate::{
 pub(crate) struct WatchFlags;
 
 impl Group for WatchFlags {
-    const KEYS: &'static [&'static str] = &["watch", "incidents"];
+    const KEYS: &'static [&'static str] = &["watch", "incidents", "vitals", "notify", "alerts"];
     const HEADING: Option<&'static str> = Some("Events and incidents");
 }
 
@@ -57,8 +58,18 @@ pub(crate) enum Among {
     Others,
 }
 
-/// Starts to watch the cluster, if that is wanted: `by_default` unless the user says so. `None` when it is not and no
-/// earlier process left anything.
+/// In what way this process would watch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct How {
+    /// Whether it does unless the user says so.
+    pub(crate) by_default: bool,
+    pub(crate) among: Among,
+    /// Whether it runs on the node whose containers it watches.
+    pub(crate) is_on_node: bool,
+}
+
+/// Starts to watch the cluster, if that is wanted, and to evaluate alert rules and tell people, if there are any. `None`
+/// when nothing is watched and no earlier process left anything.
 ///
 /// # Errors
 /// `Usage` when it is asked for and there is no way to a cluster; `Failed` when what an earlier process left cannot be
@@ -69,12 +80,16 @@ pub(crate) async fn spawn(
     store: &Arc<dyn LogStore>,
     registry: &mut Registry,
     clock: &SharedClock,
-    (by_default, among): (bool, Among),
+    how: How,
 ) -> Result<Option<Watched>, Failure> {
     let config = &loaded.config;
+    let rules = alerts::rules(config)?;
     let path = incidents_path(config);
-    let cluster = cluster(loaded, env, by_default).await?;
-    if cluster.is_none() && !path.is_dir() {
+    let cluster = cluster(loaded, env, how.by_default).await?;
+    let alerts_state = path.join("alerts.json");
+    if cluster.is_none() && !path.join("bundles").is_dir() {
+        let notices = notify::spawn(supervisor, config, registry, clock, None)?;
+        alerts::spawn(supervisor, &rules, store, clock, notices, alerts_state);
         return Ok(None);
     }
     let limits = KeepLimits {
@@ -82,6 +97,8 @@ pub(crate) async fn spawn(
         max_bytes: config.incidents.retention_size,
     };
     let incidents = Incidents::open(path, limits, clock.now()).await?;
+    let notices = notify::spawn(supervisor, config, registry, clock, Some(&incidents))?;
+    alerts::spawn(supervisor, &rules, store, clock, notices, alerts_state);
     let health = WatchHealth::default();
     let Some(cluster) = cluster else {
         health.stand_by();
@@ -89,8 +106,9 @@ pub(crate) async fn spawn(
     };
     let metrics = WatchMetrics::default();
     metrics.register(registry);
-    let (_ooms_tx, ooms) = mpsc::channel(OOM_QUEUE);
-    let lease = (among == Among::Others)
+    let (ooms_tx, ooms) = mpsc::channel(OOM_QUEUE);
+    let vitals = vitals::spawn(supervisor, config, clock, ooms_tx, how.is_on_node)?;
+    let lease = (how.among == Among::Others)
         .then(|| env.own_namespace.clone())
         .flatten();
     let watch = ClusterWatch {
@@ -111,6 +129,7 @@ pub(crate) async fn spawn(
         metrics,
         health: health.clone(),
         clock: Arc::clone(clock),
+        vitals,
         ooms,
     };
     // In the stage behind the sources: a container that dies while this process stops is still told of.

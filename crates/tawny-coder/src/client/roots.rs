@@ -38,7 +38,7 @@ impl Roots {
     ///
     /// # Errors
     /// `Reject` when a place that was named cannot be read, or no place has a certificate.
-    pub(crate) fn load(&self) -> Result<RootCertStore, Error> {
+    pub fn load(&self) -> Result<RootCertStore, Error> {
         let mut store = RootCertStore::empty();
         let mut searched = Vec::new();
         match &self.file {

@@ -110,7 +110,8 @@ async fn limits_take_the_oldest_bundles_and_leave_the_incidents() {
         crash("a", 0),
         at(100),
     );
-    let n_bytes = serde_json::to_vec(&one).unwrap().len() as u64;
+    let text = serde_json::to_vec(&one).unwrap();
+    let n_bytes = zstd::encode_all(text.as_slice(), 3).unwrap().len() as u64;
     let limits = KeepLimits {
         max_age: Duration::from_secs(500),
         max_bytes: ByteSize(n_bytes * 5 / 2),
@@ -161,7 +162,7 @@ async fn a_damaged_book_is_named_and_not_overwritten_and_a_damaged_bundle_stays(
 async fn leftovers_of_a_crash_while_writing_go() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()).await);
-    let leftover = dir.path().join("incidents/bundles/x.json.new");
+    let leftover = dir.path().join("incidents/bundles/x.json.zst.new");
     std::fs::write(&leftover, "half").unwrap();
     drop(open(dir.path()).await);
     assert!(!leftover.exists());

@@ -96,6 +96,7 @@ async fn start_with(kube: &FakeKube, dir: &Path, store: Arc<Store>, n_watches: u
         metrics: WatchMetrics::default(),
         health: health.clone(),
         clock,
+        vitals: None,
         ooms: ooms_rx,
         lease: None,
     };

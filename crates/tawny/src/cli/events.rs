@@ -5,6 +5,7 @@ use crate::search;
 
 /// Finds stored Kubernetes events; takes what `tawny search` takes, such as `reason:FailedMount` or `kind:Node`.
 #[derive(Debug, clap::Args)]
+#[group(id = "events")]
 pub(super) struct Args {
     #[command(flatten)]
     search: search::Args,

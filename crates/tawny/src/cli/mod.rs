@@ -9,6 +9,7 @@ mod demo;
 mod events;
 mod exit;
 mod loadgen;
+mod notify;
 mod server;
 mod sql;
 mod tail;
@@ -25,6 +26,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tawny_runtime::{StopSignals, telemetry};
 
 use crate::{
+    alerts,
     config::{
         Flags, Given, Loaded, Sources,
         env::Env,
@@ -75,6 +77,8 @@ subcommands! {
     Search(search),
     Events(events),
     Incidents(incidents),
+    Alerts(alerts),
+    Notify(notify),
     Sql(sql),
     Tail(tail),
     Coder(coder),
@@ -236,5 +240,15 @@ fn command(arguments: &[OsString]) -> clap::Command {
     match called.and_then(|name| name.to_str()) {
         Some(name) if name.starts_with("kubectl-tawny") => command.bin_name("kubectl tawny"),
         _ => command.bin_name("tawny"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_commands_are_in_each_others_way() {
+        Cli::command().debug_assert();
     }
 }

@@ -9,7 +9,7 @@ use super::{Context, Outcome, Run};
 use crate::{
     config::{Flags, value::ALL_ADDRESSES},
     serve::{self, ServeFlags},
-    watch::{self, Among, WatchFlags},
+    watch::{self, Among, How, WatchFlags},
 };
 
 /// Stores what agents send, and answers searches, over gRPC and HTTP.
@@ -44,14 +44,18 @@ impl Run for Args {
             &mut registry,
         );
         let mut supervisor = Supervisor::default();
-        let by_default = context.env.in_cluster().is_some();
+        let how = How {
+            by_default: context.env.in_cluster().is_some(),
+            among: Among::Others,
+            is_on_node: false,
+        };
         let watched = watch::spawn(
             &mut supervisor,
             (&loaded, &context.env),
             &store,
             &mut registry,
             &clock,
-            (by_default, Among::Others),
+            how,
         );
         if let Some(watched) = watched.await? {
             server = server.with_incidents(watched.incidents, watched.health);

@@ -15,7 +15,7 @@ use crate::{
     collect::{self, CollectFlags},
     config::{Flags, Loaded, env::Env, value::ALL_ADDRESSES},
     serve::{self, ServeFlags},
-    watch::{self, Among, WatchFlags},
+    watch::{self, Among, How, WatchFlags},
 };
 
 /// Collects, stores and serves in one process; finds out by itself what runs the containers here.
@@ -83,14 +83,18 @@ pub(super) async fn run(
         limits,
         &mut registry,
     );
-    let by_default = way.source != SourceKind::Docker;
+    let how = How {
+        by_default: way.source != SourceKind::Docker,
+        among: Among::Alone,
+        is_on_node: way.source == SourceKind::Files,
+    };
     let watched = watch::spawn(
         &mut supervisor,
         (loaded, env),
         &store,
         &mut registry,
         &clock,
-        (by_default, Among::Alone),
+        how,
     );
     if let Some(watched) = watched.await? {
         server = server.with_incidents(watched.incidents, watched.health);

@@ -305,6 +305,33 @@ settings! {
         retention_size: ByteSize = tawny_watch::KeepLimits::default().max_bytes;
     }
 
+    /// What is measured of the node and its containers, for the minute before a death.
+    vitals: VitalsConfig in "vitals." {
+        /// Whether it is. `auto` does so where the node's log files are read. Costs some 4 ms of a core for each 100 idle
+        /// containers each time, and at most 16 MiB of memory.
+        measure: Auto<Switch> = Auto::Auto;
+        /// How often.
+        interval: Duration = Duration::from_secs(1);
+        /// How long measurements are held, 10 s to 10 min: what is known of the time before a death.
+        window: Duration = Duration::from_secs(60);
+        /// Where the node's `/proc` is.
+        proc: PathBuf = "/proc".into();
+        /// Where the node's cgroups are.
+        cgroups: PathBuf = "/sys/fs/cgroup".into();
+    }
+
+    /// Who is told of incidents and alerts.
+    notify: NotifyConfig in "notify." {
+        /// YAML file of receivers and routes; unset tells nobody. Its format is in docs/notify.md.
+        path["notify"]: Option<PathBuf> = None;
+    }
+
+    /// Alert rules on log content.
+    alerts: AlertsConfig in "alerts." {
+        /// YAML files of rules, or directories of them. Their format is in docs/alerts.md.
+        paths["alerts"]: Vec<PathBuf> = Vec::new();
+    }
+
     /// Startup logs of Coder workspaces, for `tawny coder`.
     coder: CoderConfig in "coder." {
         /// URL of the Coder deployment, with `http://` or `https://`.
