@@ -99,12 +99,13 @@ fn chosen(files: &[PathBuf], context: &Context) -> Result<Rules, Failure> {
         let error = anyhow::anyhow!("name files of rules, or set `alerts.paths`");
         return Err(Failure::new(Exit::Usage, error));
     }
-    load(&loaded.config.alerts.paths)
+    rules(&loaded.config)
 }
 
 /// The rules of the configuration; none when it names no files.
 pub(crate) fn rules(config: &Config) -> Result<Rules, Failure> {
-    load(&config.alerts.paths)
+    let paths: Vec<PathBuf> = config.alerts.paths.iter().map(PathBuf::from).collect();
+    load(&paths)
 }
 
 /// Reads files, and of directories those that end in `.yaml` or `.yml`.

@@ -329,7 +329,7 @@ settings! {
     /// Alert rules on log content.
     alerts: AlertsConfig in "alerts." {
         /// YAML files of rules, or directories of them. Their format is in docs/alerts.md.
-        paths["alerts"]: Vec<PathBuf> = Vec::new();
+        paths["alerts"]: Vec<String> = Vec::new();
     }
 
     /// Startup logs of Coder workspaces, for `tawny coder`.
