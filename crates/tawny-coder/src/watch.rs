@@ -33,8 +33,7 @@ use streams::{Change, Changes, Object};
 /// The state file is written this often at most.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
-/// Most of a dead container's log that is read, and the time for it.
-const MAX_LOG_BYTES: u64 = 64 << 10;
+/// Longest a dead container's log is waited for.
 const LOG_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Logs read at once: when a node goes, hundreds of containers may die in a moment.
@@ -347,7 +346,6 @@ impl Work {
             container: death.container,
             previous: death.is_previous,
             tail_lines: Some(n_lines.into()),
-            limit_bytes: Some(MAX_LOG_BYTES),
             ..LogRequest::default()
         };
         let cluster = self.feature.cluster.clone();

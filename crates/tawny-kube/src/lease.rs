@@ -42,8 +42,13 @@ struct Observed {
 }
 
 impl Lease {
-    /// Waits until this process holds the Lease; `false` when `stop` came first. Failures are logged and retried.
-    pub async fn acquire(&self, stop: &CancellationToken) -> bool {
+    /// Waits until this process holds the Lease; `false` when `stop` came first. Failures are logged and retried;
+    /// `on_wait` learns of each, and of each time that another holds it.
+    pub async fn acquire(
+        &self,
+        stop: &CancellationToken,
+        mut on_wait: impl FnMut(Option<&Error>),
+    ) -> bool {
         let mut observed = Observed::default();
         let mut told = None;
         loop {
@@ -52,6 +57,7 @@ impl Lease {
                 () = stop.cancelled() => return false,
                 attempt = self.attempt(&mut observed) => attempt,
             };
+            on_wait(attempt.as_ref().err());
             match attempt {
                 Ok(true) => return true,
                 Ok(false) => told = None,
@@ -70,19 +76,19 @@ impl Lease {
         }
     }
 
-    /// Renews the Lease until it is lost or `stop` comes, and then lets go of it.
-    pub async fn keep(&self, stop: &CancellationToken) {
+    /// Renews the Lease until it is lost. Drop it to stop, and then [`Self::release`].
+    pub async fn keep(&self) {
         let mut renewed_at = Instant::now();
+        let mut wait = RETRY;
         loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return self.release().await,
-                () = sleep(RETRY) => {}
-            }
+            sleep(wait).await;
+            wait = RETRY;
             let left = RENEW_DEADLINE.saturating_sub(renewed_at.elapsed());
             let mut observed = Observed::default();
             match timeout(left, self.attempt(&mut observed)).await {
                 Ok(Ok(true)) => renewed_at = Instant::now(),
+                // Somebody else wrote to it, a person perhaps: the next look says who holds it.
+                Ok(Ok(false)) if observed.version.is_none() => wait = Duration::ZERO,
                 Ok(Ok(false)) => {
                     tracing::warn!(lease = self.name, "another process has taken the lease");
                     return;
@@ -149,7 +155,7 @@ impl Lease {
     }
 
     /// Lets another take it at once. Best effort: without it the other waits until it is due.
-    async fn release(&self) {
+    pub async fn release(&self) {
         let api = self.api();
         let Ok(Some(mut lease)) = self.cluster.within(api.get_opt(&self.name)).await else {
             return;
@@ -285,16 +291,16 @@ mod tests {
         let server = Arc::new(Mutex::new(Server::default()));
         let stop = CancellationToken::new();
         let (one, other) = (lease(&server, "one"), lease(&server, "other"));
-        assert!(one.acquire(&stop).await);
+        assert!(one.acquire(&stop, |_| {}).await);
         assert_eq!(held_by(&server), ("one".to_owned(), 0));
         let began = Instant::now();
         let keep = async {
             tokio::select! {
-                () = one.keep(&stop) => {}
+                () = one.keep() => {}
                 () = sleep(Duration::from_secs(60)) => {}
             }
         };
-        let (held, ()) = tokio::join!(other.acquire(&stop), keep);
+        let (held, ()) = tokio::join!(other.acquire(&stop, |_| {}), keep);
         assert!(held);
         // Renewed for a minute, and then silent for as long as a Lease lasts.
         let waited = began.elapsed();
@@ -308,16 +314,11 @@ mod tests {
         let server = Arc::new(Mutex::new(Server::default()));
         let stop = CancellationToken::new();
         let one = lease(&server, "one");
-        assert!(one.acquire(&stop).await);
-        stop.cancel();
-        one.keep(&stop).await;
+        assert!(one.acquire(&stop, |_| {}).await);
+        one.release().await;
         assert_eq!(held_by(&server).0, "");
         let began = Instant::now();
-        assert!(
-            lease(&server, "other")
-                .acquire(&CancellationToken::new())
-                .await
-        );
+        assert!(lease(&server, "other").acquire(&stop, |_| {}).await);
         assert_eq!(began.elapsed(), Duration::ZERO);
     }
 
@@ -326,10 +327,10 @@ mod tests {
         let server = Arc::new(Mutex::new(Server::default()));
         let stop = CancellationToken::new();
         let one = lease(&server, "one");
-        assert!(one.acquire(&stop).await);
+        assert!(one.acquire(&stop, |_| {}).await);
         server.lock().unwrap().is_deaf = true;
         let began = Instant::now();
-        one.keep(&stop).await;
+        one.keep().await;
         assert!(began.elapsed() < DURATION, "{:?}", began.elapsed());
     }
 
@@ -338,13 +339,13 @@ mod tests {
         let server = Arc::new(Mutex::new(Server::default()));
         let stop = CancellationToken::new();
         let one = lease(&server, "one");
-        assert!(one.acquire(&stop).await);
+        assert!(one.acquire(&stop, |_| {}).await);
         let stolen = one.lease(None, None);
         let mut stolen = serde_json::to_value(stolen).unwrap();
         stolen["spec"]["holderIdentity"] = json!("thief");
         stolen["metadata"]["resourceVersion"] = json!("77");
         server.lock().unwrap().lease = Some(stolen);
-        one.keep(&stop).await;
+        one.keep().await;
         assert_eq!(held_by(&server).0, "thief");
     }
 }

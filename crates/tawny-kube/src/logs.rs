@@ -28,6 +28,12 @@ pub struct LogRequest {
     pub limit_bytes: Option<u64>,
 }
 
+/// Of a log's end, at least this much is handed out if there is so much, and less than twice of it.
+pub const MAX_END_BYTES: usize = 64 << 10;
+
+/// Most that is read on the way to a log's end: a last line may be long.
+const MAX_READ_BYTES: usize = 8 << 20;
+
 /// An open log. Bytes arrive as the kubelet sends them; see [`LogStream::fill`].
 pub struct LogStream {
     reader: Pin<Box<dyn AsyncBufRead + Send>>,
@@ -63,8 +69,10 @@ impl Cluster {
         })
     }
 
-    /// Reads a log that does not follow, at most `limit_bytes` of it (64 KiB if none are given), as times and texts. What the
-    /// kubelet itself puts in, which has no time, is left out.
+    /// Reads the end of a log that does not follow, some [`MAX_END_BYTES`] of it, as times and texts. What the kubelet
+    /// itself puts in, which has no time, is left out.
+    ///
+    /// `limit_bytes` of the request is not for this: the kubelet counts it from the first line it sends.
     ///
     /// # Errors
     /// As [`Self::open_logs`], and `Interrupted` when the connection breaks.
@@ -72,11 +80,10 @@ impl Cluster {
         &self,
         request: &LogRequest,
     ) -> Result<Vec<(Timestamp, String)>, Error> {
-        let most = request.limit_bytes.unwrap_or(64 << 10);
-        let most = usize::try_from(most).unwrap_or(usize::MAX);
         let mut log = self.open_logs(request).await?;
         let mut bytes = Vec::new();
-        while bytes.len() < most {
+        let mut n_read = 0;
+        while n_read < MAX_READ_BYTES {
             let piece = log.fill().await?;
             if piece.is_empty() {
                 break;
@@ -84,6 +91,12 @@ impl Cluster {
             bytes.extend_from_slice(piece);
             let n_bytes = piece.len();
             log.consume(n_bytes);
+            n_read += n_bytes;
+            if bytes.len() > 2 * MAX_END_BYTES {
+                let cut = bytes.len() - MAX_END_BYTES;
+                let line_end = bytes[cut..].iter().position(|byte| *byte == b'\n');
+                bytes.drain(..line_end.map_or(cut, |end| cut + end + 1));
+            }
         }
         let text = String::from_utf8_lossy(&bytes);
         let lines = text.lines().filter_map(|line| {
@@ -229,6 +242,16 @@ mod tests {
             )
         });
         let lines = cluster.read_log_end(&request()).await.unwrap();
+        let long: String = (0..1_000)
+            .map(|n| format!("1970-01-01T00:00:01Z {n:>500}\n"))
+            .collect();
+        let of_long = fake(move |_| {
+            let long = long.clone();
+            async { text_body(200, long) }
+        });
+        let end = of_long.read_log_end(&request()).await.unwrap();
+        assert!((100..300).contains(&end.len()), "{}", end.len());
+        assert!(end[0].1.len() == 500 && end[end.len() - 1].1.ends_with("999"));
         let expected = [(1, "one"), (2, ""), (3, " three")];
         assert_eq!(
             lines,

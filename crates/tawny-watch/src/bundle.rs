@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tawny_incident::{
-    Incident, IncidentId, IncidentReport, Occurrence,
+    Change, Incident, IncidentId, IncidentReport, Occurrence,
     report::{LogLine, Telemetry},
 };
 use tawny_model::{
@@ -58,6 +58,9 @@ pub struct Bundle {
     /// Nothing more is to come.
     #[serde(default)]
     pub is_sealed: bool,
+    /// What it changed, as long as nobody was told.
+    #[serde(default)]
+    pub untold: Vec<Change>,
 }
 
 /// Where last lines were found.
@@ -91,6 +94,7 @@ impl Bundle {
             resources: None,
             frozen_at,
             is_sealed: false,
+            untold: Vec::new(),
         }
     }
 

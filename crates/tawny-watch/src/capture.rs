@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::{
     Archive,
-    bundle::{Bundle, LinesFrom, MAX_LINE_BYTES, MAX_LINES, MAX_PREVIOUS_LINES, within_bounds},
+    bundle::{Bundle, LinesFrom, MAX_LINES, MAX_PREVIOUS_LINES, within_bounds},
     vitals::{
         resources::{Analysis, Series},
         ring::{Filter, SharedRing, Source},
@@ -145,7 +145,6 @@ impl Places {
             container: subject.container.to_string(),
             previous,
             tail_lines: Some(MAX_LINES as u64),
-            limit_bytes: Some(MAX_LINE_BYTES as u64),
             ..LogRequest::default()
         };
         // Of a container that is started again it may still be the latest run.
@@ -157,8 +156,7 @@ impl Places {
                 Ok(Ok(log)) if !log.is_empty() => {
                     let lines = (log.into_iter())
                         .map(|(timestamp, message)| LogLine { timestamp, message })
-                        // Another run's lines say nothing about this death.
-                        .filter(|line| line.timestamp <= occurrence.at.saturating_add(AFTER_DEATH))
+                        .filter(|line| is_of_run(line, occurrence))
                         .collect();
                     return within_bounds(lines, MAX_LINES);
                 }
@@ -170,6 +168,19 @@ impl Places {
         }
         Vec::new()
     }
+}
+
+/// Whether the kubelet's line is of the run that died, and not of the one before or after it. Both times are of the
+/// node's clock, and the status cuts them to seconds.
+fn is_of_run(line: &LogLine, occurrence: &Occurrence) -> bool {
+    let run = occurrence.run.as_ref();
+    let started = run.and_then(|run| run.started_at);
+    let finished = run.and_then(|run| run.finished_at);
+    let end = match finished {
+        Some(at) => at.saturating_add(Duration::from_secs(1)),
+        None => occurrence.at.saturating_add(AFTER_DEATH),
+    };
+    started.is_none_or(|at| line.timestamp >= at) && line.timestamp < end
 }
 
 impl Vitals {

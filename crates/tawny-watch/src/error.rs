@@ -14,7 +14,7 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    #[error("{} is damaged: {source}; move it away to go on without what it holds", .path.display())]
+    #[error("{} is damaged: {source}", .path.display())]
     Damaged {
         path: PathBuf,
         #[source]

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use serde::Serialize;
@@ -14,7 +15,8 @@ pub struct WatchHealth(Arc<Mutex<Seen>>);
 
 #[derive(Debug, Default)]
 struct Seen {
-    watches: BTreeMap<String, WatchState>,
+    /// With when it was last told.
+    watches: BTreeMap<String, (WatchState, Timestamp)>,
     last_event: Option<Timestamp>,
     is_standby: bool,
 }
@@ -46,13 +48,19 @@ pub struct Indicator {
     pub detail: String,
 }
 
+/// A failure this old is over: a watch that fails tries again after 30 s at most (`tawny_kube::patient`).
+pub(crate) const FAILING_FOR: Duration = Duration::from_secs(90);
+
+/// Something is heard at least this often: every node reports each five minutes.
+const FRESH_FOR: Duration = Duration::from_secs(10 * 60);
+
 impl WatchHealth {
     fn lock(&self) -> MutexGuard<'_, Seen> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn set(&self, watch: &str, state: WatchState) {
-        self.lock().watches.insert(watch.to_owned(), state);
+    pub(crate) fn set(&self, watch: &str, state: WatchState, now: Timestamp) {
+        self.lock().watches.insert(watch.to_owned(), (state, now));
     }
 
     pub(crate) fn heard(&self, now: Timestamp) {
@@ -70,12 +78,23 @@ impl WatchHealth {
     }
 
     /// Every watch with its state, by the plural of what it watches.
-    pub fn watches(&self) -> BTreeMap<String, WatchState> {
-        self.lock().watches.clone()
+    pub fn watches(&self, now: Timestamp) -> BTreeMap<String, WatchState> {
+        let seen = self.lock();
+        let watches = seen.watches.iter().map(|(name, (state, at))| {
+            let is_over = now.saturating_since(*at) > FAILING_FOR;
+            let state = match state {
+                // One that goes on failing says so more often; one that does not may have nothing to tell for hours.
+                WatchState::Failing { .. } if is_over => WatchState::Watching,
+                state => state.clone(),
+            };
+            (name.clone(), state)
+        });
+        watches.collect()
     }
 
     /// The four indicators.
     pub fn indicators(&self, now: Timestamp) -> [Indicator; 4] {
+        let watches = self.watches(now);
         let seen = self.lock();
         if seen.is_standby {
             return [
@@ -91,7 +110,7 @@ impl WatchHealth {
             });
         }
         let of = |wanted: fn(&WatchState) -> bool| -> Vec<&str> {
-            let some = seen.watches.iter().filter(|(_, state)| wanted(state));
+            let some = watches.iter().filter(|(_, state)| wanted(state));
             some.map(|(name, _)| name.as_str()).collect()
         };
         let is_works = |state: &WatchState| {
@@ -110,7 +129,7 @@ impl WatchHealth {
                 is_healthy: !reached.is_empty(),
                 detail: match (reached.is_empty(), failing.first()) {
                     (false, _) => "the API server answers".to_owned(),
-                    (true, Some(watch)) => match seen.watches.get(*watch) {
+                    (true, Some(watch)) => match watches.get(*watch) {
                         Some(WatchState::Failing { reason }) => reason.clone(),
                         _ => "the API server does not answer".to_owned(),
                     },
@@ -119,7 +138,8 @@ impl WatchHealth {
             },
             Indicator {
                 name: "event_freshness",
-                is_healthy: seen.last_event.is_some(),
+                is_healthy: (seen.last_event)
+                    .is_some_and(|at| now.saturating_since(at) <= FRESH_FOR),
                 detail: match seen.last_event {
                     Some(at) => format!("last heard {} s ago", now.saturating_since(at).as_secs()),
                     None => "nothing heard yet".to_owned(),
@@ -127,9 +147,9 @@ impl WatchHealth {
             },
             Indicator {
                 name: "watch_state",
-                is_healthy: failing.is_empty() && starting.is_empty() && !seen.watches.is_empty(),
+                is_healthy: failing.is_empty() && starting.is_empty() && !watches.is_empty(),
                 detail: match (failing.as_slice(), starting.as_slice()) {
-                    ([], []) => format!("{} watches", seen.watches.len()),
+                    ([], []) => format!("{} watches", watches.len()),
                     ([], starting) => format!("starting: {}", starting.join(", ")),
                     (failing, _) => format!("failing: {}", failing.join(", ")),
                 },
@@ -161,21 +181,27 @@ mod tests {
     #[test]
     fn indicators_tell_silence_refusal_and_failure_apart_bb_18() {
         let health = WatchHealth::default();
-        health.set("pods", WatchState::Starting);
+        let at = Timestamp::from_secs(90);
+        health.set("pods", WatchState::Starting, at);
         assert_eq!(verdicts(&health), [false, false, false, true]);
-        health.set("pods", WatchState::Watching);
-        health.heard(Timestamp::from_secs(90));
+        health.set("pods", WatchState::Watching, at);
+        health.heard(at);
         assert_eq!(verdicts(&health), [true; 4]);
         health.set(
             "nodes",
             WatchState::Denied {
                 reason: String::new(),
             },
+            at,
         );
         assert_eq!(verdicts(&health), [true, true, true, false]);
         let reason = "refused".to_owned();
-        health.set("pods", WatchState::Failing { reason });
+        health.set("pods", WatchState::Failing { reason }, at);
         assert_eq!(verdicts(&health), [true, true, false, false]);
+        let later = Timestamp::from_secs(90 + 91);
+        assert_eq!(health.watches(later)["pods"], WatchState::Watching);
+        let silent = health.indicators(Timestamp::from_secs(90 + 601));
+        assert!(!silent[1].is_healthy);
         health.set_standby(true);
         assert_eq!(verdicts(&health), [true; 4]);
     }

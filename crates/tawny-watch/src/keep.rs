@@ -57,9 +57,9 @@ struct Shared {
     files: Files,
     limits: KeepLimits,
     told: broadcast::Sender<Arc<Told>>,
-    /// What the process before left: when its book was saved, if there was one.
-    saved_at: Option<Timestamp>,
     recovered: Mutex<Vec<Recovered>>,
+    /// Held while the book is written: two writers would write into one file.
+    saving: tokio::sync::Mutex<()>,
 }
 
 /// A bundle that a process left which died before it was done with it.
@@ -76,6 +76,12 @@ struct State {
     /// Of each bundle, its size in bytes.
     bundles: BTreeMap<BundleName, u64>,
     muted: BTreeMap<IncidentId, Timestamp>,
+    /// Since when is watched at all, over all processes: what is older and not in the book was there before.
+    watching_since: Timestamp,
+    /// Bundles that are not complete, or of which nobody was told.
+    unsealed: BTreeSet<BundleName>,
+    /// Occurrences that are counted and of which nothing is written yet.
+    n_unwritten: usize,
     n_changes: u64,
     n_saved: u64,
 }
@@ -88,6 +94,9 @@ struct Stored {
     book: Book,
     #[serde(default)]
     muted: BTreeMap<IncidentId, Timestamp>,
+    watching_since: Timestamp,
+    #[serde(default)]
+    unsealed: BTreeSet<String>,
 }
 
 const VERSION: u32 = 1;
@@ -139,57 +148,35 @@ impl fmt::Debug for Incidents {
 }
 
 impl Incidents {
-    /// Opens the directory, which is made if it is not there, and what an earlier process left in it.
+    /// Opens the directory, which is made if it is not there, and what an earlier process left in it. A book that is
+    /// damaged is put aside, and one is begun anew from the bundles.
     ///
     /// # Errors
-    /// `Retry` when the directory cannot be read or made; `Reject` when the book in it is not one of ours.
+    /// `Retry` when the directory cannot be read or made.
     pub async fn open(dir: PathBuf, limits: KeepLimits, now: Timestamp) -> Result<Self, Error> {
         let files = Files::open(dir).await?;
-        let stored = files.load_book::<Stored>().await?;
-        let saved_at = stored.as_ref().map(|stored| stored.saved_at);
-        let bundles = files.list_bundles().await?;
-        let mut state = State {
-            bundles: (bundles.iter())
-                .map(|(name, file)| (*name, file.n_bytes))
-                .collect(),
-            ..State::default()
-        };
-        if let Some(stored) = stored {
-            state.book = stored.book;
-            state.muted = stored.muted;
-        }
-        // Those frozen by a process that died before it saved the book; without a book, all.
-        let uncounted: Vec<BundleName> = (bundles.iter())
-            .filter(|(_, file)| {
-                saved_at.is_none_or(|at| file.written_at >= at.saturating_sub(UNSAVED))
-            })
-            .map(|(name, _)| *name)
-            .collect();
-        let mut recovered = Vec::new();
-        for name in uncounted {
-            match files.load_bundle(name).await {
-                Ok(bundle) => {
-                    let changes = state.book.apply(bundle.occurrence.clone(), now);
-                    state.n_changes += u64::from(!changes.is_empty());
-                    if !changes.is_empty() || !bundle.is_sealed {
-                        recovered.push(Recovered { bundle, changes });
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a bundle cannot be read; it is left where it is")
-                }
-            }
-        }
+        let (state, recovered) = load(&files, now).await?;
         Ok(Self {
             shared: Arc::new(Shared {
                 state: Mutex::new(state),
                 files,
                 limits,
                 told: broadcast::Sender::new(CHANGES_KEPT),
-                saved_at,
                 recovered: Mutex::new(recovered),
+                saving: tokio::sync::Mutex::new(()),
             }),
         })
+    }
+
+    /// Takes in what another process, which wrote to the same directory, left there.
+    ///
+    /// # Errors
+    /// `Retry` when the directory cannot be read.
+    pub(crate) async fn reload(&self, now: Timestamp) -> Result<(), Error> {
+        let (state, recovered) = load(&self.shared.files, now).await?;
+        *self.lock() = state;
+        *self.recovered() = recovered;
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -300,15 +287,19 @@ impl Incidents {
         self.shared.told.subscribe()
     }
 
-    /// When the book was saved by the process before.
-    pub(crate) fn saved_at(&self) -> Option<Timestamp> {
-        self.shared.saved_at
+    /// Since when is watched at all.
+    pub(crate) fn watching_since(&self) -> Timestamp {
+        self.lock().watching_since
     }
 
     /// What an earlier process was not done with; once.
     pub(crate) fn take_recovered(&self) -> Vec<Recovered> {
+        std::mem::take(&mut *self.recovered())
+    }
+
+    fn recovered(&self) -> MutexGuard<'_, Vec<Recovered>> {
         let recovered = self.shared.recovered.lock();
-        std::mem::take(&mut *recovered.unwrap_or_else(PoisonError::into_inner))
+        recovered.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes in what a look found.
@@ -324,7 +315,10 @@ impl Incidents {
         for occurrence in occurrences {
             let changes = state.book.apply(occurrence.clone(), now);
             match changes.iter().find_map(counts_in) {
-                Some(id) => news.occurrences.push((id, occurrence, changes)),
+                Some(id) => {
+                    state.n_unwritten += 1;
+                    news.occurrences.push((id, occurrence, changes));
+                }
                 None => news.changes.extend(changes),
             }
         }
@@ -334,10 +328,8 @@ impl Incidents {
         for (scope, health) in &health {
             news.changes.extend(state.book.hear(scope, *health, now));
         }
-        // Health is heard at each look and often changes nothing a reader would see, but its times are the book's.
-        state.n_changes += u64::from(
-            !news.changes.is_empty() || !news.occurrences.is_empty() || !health.is_empty(),
-        );
+        // Health is heard at each look and rarely changes anything; its times are saved with the next change.
+        state.n_changes += u64::from(!news.changes.is_empty() || !news.occurrences.is_empty());
         news
     }
 
@@ -383,14 +375,48 @@ impl Incidents {
         }
     }
 
-    /// Writes a bundle durably, in place of an earlier one of the same occurrence.
+    /// Writes a bundle of [`Self::observe`] durably for the first time. The book waits for it, and no longer when it
+    /// cannot be written.
     ///
     /// # Errors
     /// `Retry` when it cannot be written.
     pub(crate) async fn freeze(&self, bundle: &Bundle) -> Result<(), Error> {
+        let written = self.rewrite(bundle).await;
+        self.lock().n_unwritten -= 1;
+        written
+    }
+
+    /// Writes a bundle durably, in place of an earlier one of the same occurrence.
+    ///
+    /// # Errors
+    /// `Retry` when it cannot be written.
+    pub(crate) async fn rewrite(&self, bundle: &Bundle) -> Result<(), Error> {
+        let name = bundle.name();
         let n_bytes = self.shared.files.save_bundle(bundle).await?;
-        self.lock().bundles.insert(bundle.name(), n_bytes);
+        let mut state = self.lock();
+        state.bundles.insert(name, n_bytes);
+        if bundle.is_sealed && bundle.untold.is_empty() {
+            state.unsealed.remove(&name);
+        } else {
+            state.unsealed.insert(name);
+        }
+        state.n_changes += 1;
         Ok(())
+    }
+
+    /// Deletes the bundle of an incident that is no more.
+    pub(crate) async fn discard(&self, name: BundleName) {
+        if let Err(error) = self.shared.files.remove_bundle(name).await {
+            tracing::warn!(%error, "cannot delete the bundle of an incident that is none");
+        }
+        let mut state = self.lock();
+        state.bundles.remove(&name);
+        state.unsealed.remove(&name);
+    }
+
+    /// Whether the book counts something of which nothing is written yet: a crash would leave it without a bundle.
+    pub(crate) fn is_freezing(&self) -> bool {
+        self.lock().n_unwritten > 0
     }
 
     /// Whether the book has changed since it was saved.
@@ -404,6 +430,7 @@ impl Incidents {
     /// # Errors
     /// `Retry` when it cannot be written.
     pub(crate) async fn save(&self, now: Timestamp) -> Result<(), Error> {
+        let _turn = self.shared.saving.lock().await;
         let (stored, n_changes) = {
             let state = self.lock();
             let stored = Stored {
@@ -411,6 +438,8 @@ impl Incidents {
                 saved_at: now,
                 book: state.book.clone(),
                 muted: state.muted.clone(),
+                watching_since: state.watching_since,
+                unsealed: state.unsealed.iter().map(ToString::to_string).collect(),
             };
             (stored, state.n_changes)
         };
@@ -452,6 +481,70 @@ impl Incidents {
 /// At most this long before a book was saved, bundles were frozen that it does not count: saving waits a second, and
 /// file systems round.
 const UNSAVED: Duration = Duration::from_secs(60);
+
+/// Reads book and bundles, and counts the occurrences of bundles that the book does not.
+async fn load(files: &Files, now: Timestamp) -> Result<(State, Vec<Recovered>), Error> {
+    let stored = match files.load_book::<Stored>().await {
+        Err(error @ Error::Damaged { .. }) => {
+            let aside = files.put_book_aside(now).await?;
+            tracing::error!(%error, aside = %aside.display(), "put the book of incidents aside; counting again what bundles there are");
+            None
+        }
+        stored => stored?,
+    };
+    let bundles = files.list_bundles().await?;
+    let mut state = State {
+        bundles: (bundles.iter())
+            .map(|(name, file)| (*name, file.n_bytes))
+            .collect(),
+        watching_since: now,
+        ..State::default()
+    };
+    let mut saved_at = None;
+    if let Some(stored) = stored {
+        saved_at = Some(stored.saved_at);
+        state.book = stored.book;
+        state.muted = stored.muted;
+        state.watching_since = stored.watching_since;
+        let unsealed = stored.unsealed.iter().filter_map(|name| name.parse().ok());
+        state.unsealed = unsealed.filter(|name| bundles.contains_key(name)).collect();
+    }
+    // Those frozen by a process that died before it saved the book; without a book, all. And those it was not done with.
+    let is_recent = |written_at: Timestamp| {
+        saved_at.is_none_or(|saved_at| written_at >= saved_at.saturating_sub(UNSAVED))
+    };
+    let mut left: Vec<(Timestamp, BundleName)> = (bundles.iter())
+        .filter(|(name, file)| is_recent(file.written_at) || state.unsealed.contains(name))
+        .map(|(name, file)| (file.written_at, *name))
+        .collect();
+    left.sort_unstable();
+    let mut recovered = Vec::new();
+    for (_, name) in left {
+        let bundle = match files.load_bundle(name).await {
+            Ok(bundle) => bundle,
+            Err(error) => {
+                tracing::warn!(%error, "a bundle cannot be read; it is left where it is");
+                continue;
+            }
+        };
+        // As of when it was counted before, so that it gets the same id.
+        let new = state
+            .book
+            .apply(bundle.occurrence.clone(), bundle.frozen_at);
+        state.n_changes += u64::from(!new.is_empty());
+        if bundle.is_sealed && (bundle.untold.is_empty() || saved_at.is_none()) {
+            continue;
+        }
+        let changes = if bundle.untold.is_empty() {
+            new
+        } else {
+            bundle.untold.clone()
+        };
+        state.unsealed.insert(name);
+        recovered.push(Recovered { bundle, changes });
+    }
+    Ok((state, recovered))
+}
 
 /// Where a new occurrence counts, if the change tells of one.
 fn counts_in(change: &Change) -> Option<IncidentId> {

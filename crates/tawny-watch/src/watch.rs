@@ -3,12 +3,12 @@
 
 mod streams;
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{collections::VecDeque, future::pending, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, stream::SelectAll};
 use kube::runtime::watcher;
-use rustc_hash::FxHashSet;
-use tawny_incident::{Change as Told, Findings, OomProof, detect};
+use rustc_hash::{FxHashMap, FxHashSet};
+use tawny_incident::{Change as Told, Findings, IncidentId, OomProof, detect};
 use tawny_kube::{Cluster, Lease};
 use tawny_model::{LogEntry, Remedy, Timestamp, observed::KubeEvent};
 use tawny_runtime::{Backoff, CancellationToken, SharedClock};
@@ -22,6 +22,8 @@ use crate::{
     Archive, Error, Incidents, WatchHealth, WatchMetrics, WatchState,
     bundle::{Bundle, LinesFrom},
     capture::{LastWords, Places, SETTLE, Vitals},
+    health::FAILING_FOR,
+    keep::{Recovered, subject},
     metrics::PodChange,
     record::record,
     world::{World, missing},
@@ -43,6 +45,9 @@ const MAX_RECORDS: usize = 16_384;
 /// Waits between tries of an archive that cannot take records now.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
+
+/// Bundles written at once.
+const CONCURRENT_FREEZES: usize = 16;
 
 /// Dead containers whose last lines are looked for at once: when a node goes, hundreds may die in a moment.
 const CONCURRENT_CAPTURES: usize = 64;
@@ -84,25 +89,55 @@ impl ClusterWatch {
             return self.watch(&stop).await;
         };
         while !stop.is_cancelled() {
-            self.health.set_standby(true);
-            if !lease.acquire(&stop).await {
+            if !self.acquire(&lease, &stop).await {
                 break;
             }
-            self.health.set_standby(false);
+            // Whoever held it before may have written here.
+            let now = self.clock.now();
+            self.incidents.reload(now).await?;
             let lost = stop.child_token();
+            let watched = CancellationToken::new();
             let keep = async {
-                lease.keep(&stop).await;
-                lost.cancel();
+                tokio::select! {
+                    () = lease.keep() => lost.cancel(),
+                    () = watched.cancelled() => {}
+                }
             };
-            let (watched, ()) = tokio::join!(self.watch(&lost), keep);
-            watched?;
+            let watch = async {
+                let done = self.watch(&lost).await;
+                watched.cancel();
+                done
+            };
+            let (done, ()) = tokio::join!(watch, keep);
+            done?;
+            if stop.is_cancelled() {
+                lease.release().await;
+            }
         }
         Ok(())
     }
 
+    /// Waits for the Lease; health says why it is waited for.
+    async fn acquire(&self, lease: &Lease, stop: &CancellationToken) -> bool {
+        let is_held = lease
+            .acquire(stop, |refused| match refused {
+                None => self.health.set_standby(true),
+                Some(error) => {
+                    self.health.set_standby(false);
+                    self.health.set("leases", state_of(error), self.clock.now());
+                }
+            })
+            .await;
+        self.health.set_standby(false);
+        if is_held {
+            self.health
+                .set("leases", WatchState::Watching, self.clock.now());
+        }
+        is_held
+    }
+
     async fn watch(&mut self, stop: &CancellationToken) -> Result<(), Error> {
-        let now = self.clock.now();
-        let since = self.incidents.saved_at().unwrap_or(now);
+        let since = self.incidents.watching_since();
         let mut work = Work {
             world: World::new(Arc::clone(&self.settings.cluster), since),
             places: Places {
@@ -115,7 +150,10 @@ impl ClusterWatch {
             keeping: JoinSet::new(),
             freezes: JoinSet::new(),
             captures: JoinSet::new(),
+            freeze_permits: Arc::new(Semaphore::new(CONCURRENT_FREEZES)),
             permits: Arc::new(Semaphore::new(CONCURRENT_CAPTURES)),
+            waiting: FxHashMap::default(),
+            n_waiting: 0,
             is_settled: false,
             save_at: None,
             limits_at: Instant::now(),
@@ -135,12 +173,25 @@ struct Work<'a> {
     /// At most one hand-over to the archive.
     keeping: JoinSet<()>,
     /// New occurrences whose bundles are being written for the first time.
-    freezes: JoinSet<(Bundle, Vec<Told>)>,
-    captures: JoinSet<(Bundle, LastWords, Vec<Told>)>,
+    freezes: JoinSet<(Bundle, u64)>,
+    captures: JoinSet<(Bundle, LastWords, u64)>,
+    freeze_permits: Arc<Semaphore>,
     permits: Arc<Semaphore>,
+    /// What is to be told of an incident, in order, while its last words are looked for.
+    waiting: FxHashMap<IncidentId, VecDeque<Waiting>>,
+    n_waiting: u64,
     is_settled: bool,
     save_at: Option<Instant>,
     limits_at: Instant,
+}
+
+/// Changes of one incident that wait to be told.
+struct Waiting {
+    /// Of the occurrence they are about; 0 for none.
+    number: u64,
+    changes: Vec<Told>,
+    /// `None` until they may be told.
+    told_with: Option<Option<Arc<Bundle>>>,
 }
 
 /// Where one watch stands.
@@ -154,19 +205,25 @@ struct List {
     there: FxHashSet<Arc<str>>,
     has_listed: bool,
     failing: Option<&'static str>,
+    failed_at: Timestamp,
 }
 
 impl Work<'_> {
     async fn run(&mut self, stop: &CancellationToken) -> Result<(), Error> {
-        for recovered in self.watch.incidents.take_recovered() {
-            self.frozen(recovered.bundle, recovered.changes);
+        for Recovered { bundle, changes } in self.watch.incidents.take_recovered() {
+            let number = self.wait(bundle.incident, changes);
+            self.frozen(bundle, number).await;
         }
         let mut changes = SelectAll::new();
-        self.open(&mut changes);
+        let mut events = SelectAll::new();
+        self.open(&mut changes, &mut events);
         loop {
             let wake_at = self.wake_at();
             let limits_at = self.limits_at;
-            let has_room = self.records.len() < MAX_RECORDS;
+            // Records carry what is known of their objects, so these are listed first.
+            let is_known =
+                (self.lists.iter()).all(|list| list.kind == Kind::Events || list.is_settled());
+            let has_room = is_known && self.records.len() < MAX_RECORDS;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -174,32 +231,35 @@ impl Work<'_> {
                 () = sleep_until(limits_at) => {
                     self.limits_at = Instant::now() + LIMITS_EVERY;
                     self.watch.incidents.apply_limits(self.now()).await;
+                    self.save().await;
                 }
                 Some(done) = self.freezes.join_next() => match done {
-                    Ok((bundle, told)) => self.frozen(bundle, told),
+                    Ok((bundle, number)) => self.frozen(bundle, number).await,
                     Err(error) => tracing::error!(%error, "keeping what is known of an incident failed"),
                 },
                 Some(done) = self.captures.join_next() => match done {
-                    Ok((bundle, words, told)) => self.captured(bundle, words, told).await,
+                    Ok((bundle, words, number)) => self.captured(bundle, words, number).await,
                     Err(error) => tracing::error!(%error, "looking for last lines failed"),
                 },
                 Some(_) = self.keeping.join_next() => self.keep(),
                 Some(proof) = self.watch.ooms.recv() => {
                     let found = self.world.oom(proof, self.now());
-                    self.found(found).await;
+                    self.found(found);
                 }
-                () = wake(wake_at) => self.tick().await,
-                Some((idx, change)) = changes.next(), if has_room => self.change(idx, change).await,
+                () = wake(wake_at) => self.tick(),
+                Some((idx, change)) = changes.next() => self.change(idx, change),
+                // Only events wait for a store that takes no records: deaths are seen all the same.
+                Some((idx, change)) = events.next(), if has_room => self.change(idx, change),
             }
         }
-        self.finish().await
+        self.finish(stop).await
     }
 
     fn now(&self) -> Timestamp {
         self.watch.clock.now()
     }
 
-    fn open(&mut self, changes: &mut SelectAll<Changes>) {
+    fn open(&mut self, changes: &mut SelectAll<Changes>, events: &mut SelectAll<Changes>) {
         let settings = self.watch.settings.clone();
         for kind in Kind::ALL {
             let namespaces: Vec<Option<String>> = match settings.namespaces.as_slice() {
@@ -212,7 +272,11 @@ impl Work<'_> {
                 let seed = self.now().as_nanos().unsigned_abs() ^ idx as u64;
                 let watch = &self.watch;
                 let stream = kind.watch(&watch.cluster, namespace.as_deref(), &watch.clock, seed);
-                changes.push(stream.map(move |change| (idx, change)).boxed());
+                let stream = stream.map(move |change| (idx, change)).boxed();
+                match kind {
+                    Kind::Events => events.push(stream),
+                    _ => changes.push(stream),
+                }
                 let list = List {
                     kind,
                     namespace,
@@ -220,14 +284,17 @@ impl Work<'_> {
                     there: FxHashSet::default(),
                     has_listed: false,
                     failing: None,
+                    failed_at: Timestamp::MIN,
                 };
-                watch.health.set(&list.name(), WatchState::Starting);
+                watch
+                    .health
+                    .set(&list.name(), WatchState::Starting, self.now());
                 self.lists.push(list);
             }
         }
     }
 
-    async fn change(&mut self, idx: usize, change: watcher::Result<Change>) {
+    fn change(&mut self, idx: usize, change: watcher::Result<Change>) {
         let now = self.now();
         let change = match change {
             Ok(change) => change,
@@ -257,7 +324,7 @@ impl Work<'_> {
                 self.listed(idx, now)
             }
         };
-        self.found(found).await;
+        self.found(found);
         if !self.is_settled && self.lists.iter().all(List::is_settled) {
             self.is_settled = true;
             self.world.settle();
@@ -334,12 +401,12 @@ impl Work<'_> {
         self.watch.metrics.pods_watched.set(n_pods);
     }
 
-    async fn tick(&mut self) {
+    fn tick(&mut self) {
         let now = self.now();
         let found = self.world.tick(now);
-        self.found(found).await;
+        self.found(found);
         let told = self.watch.incidents.tick(now);
-        self.watch.incidents.tell(told, None, now);
+        self.tell(told);
         self.save_soon();
     }
 
@@ -350,10 +417,9 @@ impl Work<'_> {
         Some(next.saturating_since(self.now()))
     }
 
-    async fn found(&mut self, found: Findings) {
+    fn found(&mut self, found: Findings) {
         let now = self.now();
         let news = self.watch.incidents.observe(found, now);
-        self.watch.incidents.tell(news.changes, None, now);
         for (incident, occurrence, told) in news.occurrences {
             self.watch
                 .metrics
@@ -367,15 +433,75 @@ impl Work<'_> {
             bundle.node_conditions = self.world.node_conditions(&subject.node);
             bundle.events = self.world.related(&bundle.occurrence);
             bundle.is_sealed = bundle.occurrence.run.is_none();
-            self.freeze(bundle, told);
+            bundle.untold.clone_from(&told);
+            let number = self.wait(incident, told);
+            self.freeze(bundle, number);
         }
+        self.tell(news.changes);
         self.save_soon();
     }
 
-    /// Writes what is known now, in case this process ends, with what is stored and measured of the run that died.
-    fn freeze(&mut self, mut bundle: Bundle, told: Vec<Told>) {
+    /// Tells changes that are about no new occurrence, each after what is told of its incident before.
+    fn tell(&mut self, changes: Vec<Told>) {
+        let now = self.now();
+        for change in changes {
+            let waiting = subject(&change).and_then(|id| self.waiting.get_mut(&id));
+            match waiting {
+                Some(waiting) => waiting.push_back(Waiting {
+                    number: 0,
+                    changes: vec![change],
+                    told_with: Some(None),
+                }),
+                None => self.watch.incidents.tell(vec![change], None, now),
+            }
+        }
+    }
+
+    /// Keeps a place for a new occurrence in the order of what is told of its incident.
+    fn wait(&mut self, incident: IncidentId, changes: Vec<Told>) -> u64 {
+        self.n_waiting += 1;
+        let number = self.n_waiting;
+        self.waiting
+            .entry(incident)
+            .or_default()
+            .push_back(Waiting {
+                number,
+                changes,
+                told_with: None,
+            });
+        number
+    }
+
+    /// Tells what waited for this bundle, and what waited behind that.
+    fn complete(&mut self, bundle: Arc<Bundle>, number: u64) {
+        let now = self.now();
+        let id = bundle.incident;
+        let Some(waiting) = self.waiting.get_mut(&id) else {
+            return;
+        };
+        if let Some(place) = waiting.iter_mut().find(|place| place.number == number) {
+            place.told_with = Some(Some(bundle));
+        }
+        while waiting
+            .front()
+            .is_some_and(|place| place.told_with.is_some())
+        {
+            if let Some(place) = waiting.pop_front() {
+                let bundle = place.told_with.flatten();
+                self.watch
+                    .incidents
+                    .tell(place.changes, bundle.as_ref(), now);
+            }
+        }
+        if waiting.is_empty() {
+            self.waiting.remove(&id);
+        }
+    }
+
+    /// Writes what is known now, in case this process ends, with what was measured.
+    fn freeze(&mut self, mut bundle: Bundle, number: u64) {
         let places = self.places.clone();
-        let permits = Arc::clone(&self.permits);
+        let permits = Arc::clone(&self.freeze_permits);
         let incidents = self.watch.incidents.clone();
         let metrics = self.watch.metrics.clone();
         self.freezes.spawn(async move {
@@ -384,45 +510,56 @@ impl Work<'_> {
                 .await
                 .expect("the semaphore is never closed");
             bundle = places.measure(bundle).await;
-            bundle.last_lines = places.stored(&bundle.occurrence).await;
-            if !bundle.last_lines.is_empty() {
-                bundle.lines_from = Some(LinesFrom::Store);
-            }
-            write(&incidents, &metrics, &bundle).await;
-            (bundle, told)
+            note(&metrics, &bundle, incidents.freeze(&bundle).await);
+            (bundle, number)
         });
     }
 
-    /// Looks for the last lines once they have had time to arrive, beside everything else.
-    fn capture(&mut self, bundle: Bundle, told: Vec<Told>) {
+    async fn frozen(&mut self, bundle: Bundle, number: u64) {
+        if bundle.is_sealed {
+            self.seal(bundle, number).await;
+        } else {
+            self.capture(bundle, number);
+        }
+    }
+
+    /// Looks for the last lines: those stored by now are kept at once, and all once they have had time to arrive.
+    fn capture(&mut self, mut bundle: Bundle, number: u64) {
         let places = self.places.clone();
         let permits = Arc::clone(&self.permits);
+        let incidents = self.watch.incidents.clone();
+        let metrics = self.watch.metrics.clone();
         self.captures.spawn(async move {
-            sleep(SETTLE).await;
+            let settled_at = Instant::now() + SETTLE;
+            {
+                let _permit = permits
+                    .acquire()
+                    .await
+                    .expect("the semaphore is never closed");
+                bundle.last_lines = places.stored(&bundle.occurrence).await;
+            }
+            if !bundle.last_lines.is_empty() {
+                bundle.lines_from = Some(LinesFrom::Store);
+                note(&metrics, &bundle, incidents.rewrite(&bundle).await);
+            }
+            sleep_until(settled_at).await;
             let _permit = permits
                 .acquire()
                 .await
                 .expect("the semaphore is never closed");
             let words = places.settled(&bundle.occurrence).await;
-            (bundle, words, told)
+            (bundle, words, number)
         });
     }
 
-    fn frozen(&mut self, bundle: Bundle, told: Vec<Told>) {
-        if bundle.occurrence.run.is_some() {
-            self.capture(bundle, told);
-        } else {
-            let now = self.now();
-            self.watch
-                .incidents
-                .tell(told, Some(&Arc::new(bundle)), now);
+    async fn captured(&mut self, mut bundle: Bundle, words: LastWords, number: u64) {
+        // What was stored at the first look is better than less of it, or than what the kubelet has.
+        let is_better =
+            words.from == LinesFrom::Store && words.lines.len() >= bundle.last_lines.len();
+        if is_better || bundle.last_lines.is_empty() {
+            bundle.last_lines = words.lines;
+            bundle.lines_from = Some(words.from);
         }
-    }
-
-    async fn captured(&mut self, mut bundle: Bundle, words: LastWords, told: Vec<Told>) {
-        let now = self.now();
-        bundle.last_lines = words.lines;
-        bundle.lines_from = Some(words.from);
         bundle.previous_lines = words.previous;
         let texts = bundle.last_lines.iter().map(|line| line.message.as_str());
         bundle.occurrence.signatures = detect::log_signatures(texts);
@@ -432,12 +569,24 @@ impl Work<'_> {
         let new: Vec<KubeEvent> = new.collect();
         bundle.events.extend(new);
         bundle.events.sort_by_key(|event| event.at);
-        bundle.is_sealed = true;
+        let now = self.now();
         self.watch.incidents.refresh(bundle.occurrence.clone(), now);
-        write(&self.watch.incidents, &self.watch.metrics, &bundle).await;
-        self.watch
-            .incidents
-            .tell(told, Some(&Arc::new(bundle)), now);
+        self.seal(bundle, number).await;
+    }
+
+    /// Tells of a bundle that is complete, and then says in it that this was done: a crash in between tells twice rather
+    /// than never.
+    async fn seal(&mut self, mut bundle: Bundle, number: u64) {
+        bundle.is_sealed = true;
+        self.complete(Arc::new(bundle.clone()), number);
+        if self.watch.incidents.get(bundle.incident).is_none() {
+            // Meanwhile it turned out to be planned, or part of another, which has a bundle of its own.
+            self.watch.incidents.discard(bundle.name()).await;
+            return;
+        }
+        bundle.untold.clear();
+        let written = self.watch.incidents.rewrite(&bundle).await;
+        note(&self.watch.metrics, &bundle, written);
         self.save_soon();
     }
 
@@ -477,7 +626,7 @@ impl Work<'_> {
 
     /// Not while a bundle is on its way: the book must not count what nothing is kept of.
     async fn save(&mut self) {
-        if !self.freezes.is_empty() {
+        if self.watch.incidents.is_freezing() {
             self.save_at = Some(Instant::now() + SAVE_EVERY);
             return;
         }
@@ -488,16 +637,22 @@ impl Work<'_> {
         }
     }
 
-    /// Lets hand-overs and captures under way end, which the stage's time bounds, and saves.
-    async fn finish(&mut self) -> Result<(), Error> {
+    /// Lets hand-overs and captures under way end, which the stage's time bounds, and saves; not once another process
+    /// watches, which goes on with what is written.
+    async fn finish(&mut self, stop: &CancellationToken) -> Result<(), Error> {
+        if !stop.is_cancelled() {
+            return Ok(());
+        }
+        // First, in case the time to stop is over before all else is done.
+        self.watch.incidents.save(self.now()).await?;
         while let Some(done) = self.freezes.join_next().await {
-            if let Ok((bundle, told)) = done {
-                self.frozen(bundle, told);
+            if let Ok((bundle, number)) = done {
+                self.frozen(bundle, number).await;
             }
         }
         while let Some(done) = self.captures.join_next().await {
-            if let Ok((bundle, words, told)) = done {
-                self.captured(bundle, words, told).await;
+            if let Ok((bundle, words, number)) = done {
+                self.captured(bundle, words, number).await;
             }
         }
         self.keep();
@@ -516,15 +671,14 @@ impl Work<'_> {
         if matches!(error, tawny_kube::Error::Gone) {
             return;
         }
-        let reason = error.to_string();
-        watch.health.set(
-            &list.name(),
-            match error.kind() {
-                "forbidden" => WatchState::Denied { reason },
-                "not_found" => WatchState::Unsupported,
-                _ => WatchState::Failing { reason },
-            },
-        );
+        let now = watch.clock.now();
+        watch.health.set(&list.name(), state_of(&error), now);
+        // A watch that tries again fails more often than this.
+        let is_news = now.saturating_since(list.failed_at) > FAILING_FOR;
+        list.failed_at = now;
+        if is_news {
+            list.failing = None;
+        }
         let objects = list.kind.name();
         match error.kind() {
             kind if list.failing.replace(kind) == Some(kind) => {
@@ -541,18 +695,30 @@ impl Work<'_> {
 
     fn succeeded(&mut self, idx: usize) {
         let list = &mut self.lists[idx];
-        self.watch.health.set(&list.name(), WatchState::Watching);
+        let now = self.watch.clock.now();
+        self.watch
+            .health
+            .set(&list.name(), WatchState::Watching, now);
         if list.failing.take().is_some() {
             tracing::info!(objects = list.kind.name(), "are watched again");
         }
     }
 }
 
-async fn write(incidents: &Incidents, metrics: &WatchMetrics, bundle: &Bundle) {
-    let written = incidents.freeze(bundle).await;
+fn note(metrics: &WatchMetrics, bundle: &Bundle, written: Result<(), Error>) {
     metrics.bundle(written.is_ok());
     if let Err(error) = written {
         tracing::error!(%error, incident = %bundle.incident, "cannot keep what is known of an incident");
+    }
+}
+
+/// What stands in the way of a watch.
+fn state_of(error: &tawny_kube::Error) -> WatchState {
+    let reason = error.to_string();
+    match error.kind() {
+        "forbidden" => WatchState::Denied { reason },
+        "not_found" => WatchState::Unsupported,
+        _ => WatchState::Failing { reason },
     }
 }
 

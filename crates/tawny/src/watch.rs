@@ -96,7 +96,16 @@ pub(crate) async fn spawn(
         max_age: config.incidents.retention_age,
         max_bytes: config.incidents.retention_size,
     };
-    let incidents = Incidents::open(path, limits, clock.now()).await?;
+    let incidents = match Incidents::open(path, limits, clock.now()).await {
+        Ok(incidents) => incidents,
+        // Logs are collected and served all the same.
+        Err(error) => {
+            tracing::error!(%error, "events and incidents are not kept");
+            let notices = notify::spawn(supervisor, config, registry, clock, None)?;
+            alerts::spawn(supervisor, &rules, store, clock, notices, alerts_state);
+            return Ok(None);
+        }
+    };
     let notices = notify::spawn(supervisor, config, registry, clock, Some(&incidents))?;
     alerts::spawn(supervisor, &rules, store, clock, notices, alerts_state);
     let health = WatchHealth::default();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::{
     body::{Body, Bytes},
     extract::{Path, State},
-    http::{Uri, header},
+    http::{HeaderMap, Uri, header},
     response::{IntoResponse as _, Response},
 };
 use futures::stream;
@@ -100,7 +100,14 @@ pub(super) async fn detail(
     let names = incidents.bundles(incident.id);
     let shown = chosen(&params, &names)?;
     let bundle = match shown {
-        Some(name) => Some(incidents.load_bundle(name).await?),
+        Some(name) => match incidents.load_bundle(name).await {
+            Ok(bundle) => Some(bundle),
+            // What the book knows is still worth telling.
+            Err(error) => {
+                tracing::warn!(%error, "a bundle cannot be read");
+                None
+            }
+        },
         None => None,
     };
     let mut told = incident.clone();
@@ -120,7 +127,7 @@ pub(super) async fn detail(
         facts: story.facts,
         hints: story.hints,
         occurrences: names.iter().map(occurrence).collect(),
-        shown: shown.map(|name| name.to_string()),
+        shown: bundle.and(shown).map(|name| name.to_string()),
         lines_from: bundle
             .and_then(|it| it.lines_from)
             .map(|from| name_of(&from)),
@@ -163,7 +170,9 @@ pub(super) async fn report(
 pub(super) async fn resolve(
     State(shared): SharedState,
     Path(id): Path<String>,
+    headers: HeaderMap,
 ) -> Result<Response, Error> {
+    only_json(&headers)?;
     let incidents = shared.incidents()?;
     let incident = incidents.find(&id)?;
     let now = shared.clock.now();
@@ -174,8 +183,10 @@ pub(super) async fn resolve(
 pub(super) async fn mute(
     State(shared): SharedState,
     Path(id): Path<String>,
+    headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Error> {
+    only_json(&headers)?;
     let request: api::MuteRequest = serde_json::from_slice(&body).map_err(|error| Error::Body {
         reason: format!("{error}; send {{\"for\": \"2h\"}}"),
     })?;
@@ -188,6 +199,18 @@ pub(super) async fn mute(
     let until = now.saturating_add(duration);
     incidents.mute(incident.id, until, now).await?;
     answer(incidents, incident.id, now)
+}
+
+/// A page of another site cannot send this type without being asked for permission first.
+fn only_json(headers: &HeaderMap) -> Result<(), Error> {
+    let content_type = headers.get(header::CONTENT_TYPE);
+    let content_type = content_type.and_then(|value| value.to_str().ok());
+    if content_type.is_some_and(|value| value.starts_with("application/json")) {
+        return Ok(());
+    }
+    Err(Error::Body {
+        reason: "send it with `Content-Type: application/json`".to_owned(),
+    })
 }
 
 /// Every change as it happens, a line of JSON each; an empty line when it was quiet for long.

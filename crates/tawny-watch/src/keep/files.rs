@@ -59,6 +59,17 @@ impl Files {
         }
     }
 
+    /// Renames a book that cannot be read; where it is now.
+    pub(super) async fn put_book_aside(&self, now: Timestamp) -> Result<PathBuf, Error> {
+        let path = self.dir.join(BOOK);
+        let aside = self.dir.join(format!("{BOOK}.damaged-{}", now.as_secs()));
+        blocking(move || match fs::rename(&path, &aside) {
+            Ok(()) => Ok(aside),
+            Err(source) => Err(Error::Io { path, source }),
+        })
+        .await
+    }
+
     pub(super) async fn save_book<T>(&self, book: T) -> Result<(), Error>
     where
         T: Serialize + Send + 'static,

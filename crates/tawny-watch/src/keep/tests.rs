@@ -48,8 +48,10 @@ async fn open(dir: &std::path::Path) -> Incidents {
 /// Counts an occurrence and freezes it, as the watch does.
 async fn happen(incidents: &Incidents, occurrence: Occurrence) -> IncidentId {
     let news = incidents.observe(found(occurrence), at(100));
-    let (id, occurrence, _) = news.occurrences.into_iter().next().unwrap();
-    let bundle = Bundle::new(id, occurrence, at(100));
+    let (id, occurrence, changes) = news.occurrences.into_iter().next().unwrap();
+    let mut bundle = Bundle::new(id, occurrence, at(100));
+    bundle.untold = changes;
+    assert!(incidents.is_freezing());
     incidents.freeze(&bundle).await.unwrap();
     id
 }
@@ -67,7 +69,7 @@ async fn book_and_bundles_survive_a_restart() {
 
     let incidents = open(dir.path()).await;
     assert_eq!(incidents.get(id).unwrap().count, 2);
-    assert_eq!(incidents.saved_at(), Some(at(100)));
+    assert_eq!(incidents.watching_since(), at(1_000));
     assert_eq!(incidents.muted_until(id), Some(at(5_000)));
     let bundles = incidents.bundles(id);
     assert_eq!(bundles.len(), 2);
@@ -89,15 +91,15 @@ async fn what_was_frozen_and_not_yet_counted_comes_back_once() {
     for n_starts in 1..=2 {
         let incidents = open(dir.path()).await;
         let counts = [counted, lost].map(|id| incidents.get(id).map(|it| it.count));
-        assert_eq!(counts[0], Some(1), "start {n_starts}");
+        assert_eq!(counts, [Some(1), Some(1)], "start {n_starts}");
+        assert_eq!(incidents.bundles(lost).len(), 1);
         let again = incidents.list(&Wanted::default(), 10);
         assert_eq!(again.len(), 2);
         assert!(again.iter().all(|incident| incident.count == 1));
         let recovered = incidents.take_recovered();
-        // Neither is sealed, and of one nobody was told; both are so again until the book is saved.
+        // Neither is sealed, and of neither was anybody told.
         assert_eq!(recovered.len(), 2);
-        let told = recovered.iter().filter(|it| !it.changes.is_empty()).count();
-        assert_eq!(told, 1);
+        assert!(recovered.iter().all(|it| it.changes.len() == 1));
         assert!(incidents.take_recovered().is_empty());
     }
 }
@@ -135,7 +137,7 @@ async fn limits_take_the_oldest_bundles_and_leave_the_incidents() {
 }
 
 #[tokio::test]
-async fn a_damaged_book_is_named_and_not_overwritten_and_a_damaged_bundle_stays() {
+async fn a_damaged_book_is_put_aside_and_a_damaged_bundle_stays() {
     let dir = tempfile::tempdir().unwrap();
     let incidents = open(dir.path()).await;
     let id = happen(&incidents, crash("a", 1)).await;
@@ -152,10 +154,48 @@ async fn a_damaged_book_is_named_and_not_overwritten_and_a_damaged_bundle_stays(
     drop(incidents);
     for text in ["", "{}", "[1]"] {
         std::fs::write(root.join("book.json"), text).unwrap();
-        let opened = Incidents::open(root.clone(), KeepLimits::default(), at(0)).await;
-        let error = opened.unwrap_err().to_string();
-        assert!(error.contains("book.json is damaged"), "{error}");
+        let incidents = open(dir.path()).await;
+        assert!(incidents.list(&Wanted::default(), 10).is_empty());
+        assert!(!root.join("book.json").exists());
     }
+    let aside = std::fs::read_dir(&root).unwrap().filter(|file| {
+        let name = file.as_ref().unwrap().file_name();
+        name.to_string_lossy().contains("damaged")
+    });
+    assert_eq!(aside.count(), 1);
+}
+
+#[tokio::test]
+async fn without_a_book_what_was_told_is_counted_and_not_told_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let incidents = open(dir.path()).await;
+    let id = happen(&incidents, crash("a", 1)).await;
+    let name = incidents.bundles(id)[0];
+    let mut bundle = incidents.load_bundle(name).await.unwrap();
+    bundle.is_sealed = true;
+    bundle.untold.clear();
+    incidents.rewrite(&bundle).await.unwrap();
+    drop(incidents);
+    let incidents = open(dir.path()).await;
+    assert_eq!(incidents.get(id).unwrap().count, 1);
+    assert!(incidents.take_recovered().is_empty());
+}
+
+#[tokio::test]
+async fn writers_of_the_book_take_turns() {
+    let dir = tempfile::tempdir().unwrap();
+    let incidents = open(dir.path()).await;
+    let id = happen(&incidents, crash("a", 1)).await;
+    let mut savers = tokio::task::JoinSet::new();
+    for n in 0..40 {
+        let incidents = incidents.clone();
+        savers.spawn(async move { incidents.mute(id, at(5_000 + n), at(100)).await });
+    }
+    while let Some(saved) = savers.join_next().await {
+        saved.unwrap().unwrap();
+    }
+    drop(incidents);
+    assert!(open(dir.path()).await.muted_until(id).is_some());
 }
 
 #[tokio::test]

@@ -230,7 +230,11 @@ async fn a_death_is_told_with_the_last_lines_of_exactly_the_run_that_died() {
 async fn a_run_that_was_not_collected_has_its_last_lines_from_the_kubelet_else_its_message() {
     let dir = tempfile::tempdir().unwrap();
     let kube = FakeKube::new();
-    kube.set_log(&format!("{} from the kubelet\n", time(3)));
+    kube.set_log(&format!(
+        "{} from the kubelet\n{} of the next run\n",
+        time(3),
+        time(6)
+    ));
     kube.put("pods", running("a"));
     let mut it = start(&kube, dir.path(), Arc::default()).await;
     it.kube.put("pods", restarted("a", 1));
@@ -264,7 +268,11 @@ async fn a_pod_deleted_at_once_after_its_death_is_an_incident_once_over_restart_
     it.kube.put("pods", restarted("a", 1));
     it.kube.delete("pods", "a");
     let told = it.next().await;
+    let id = told.incident.as_ref().unwrap().id;
     assert_eq!(told.incident.as_ref().unwrap().count, 1);
+    assert_eq!(told.change, Told::Opened(id));
+    // The pod has no workload that could bring it back.
+    assert_eq!(it.next().await.change, Told::Resolved(id));
     it.kube.expire("pods");
     it.kube.watched(N_WATCHES).await;
     assert_eq!(it.all().len(), 1);
@@ -356,7 +364,7 @@ async fn a_watch_that_is_not_allowed_is_told_and_the_others_go_on_bb_18() {
     let mut it = start_with(&kube, dir.path(), Arc::default(), N_WATCHES - 1).await;
     it.kube.put("pods", restarted("a", 1));
     it.next().await;
-    let watches = it.health.watches();
+    let watches = it.health.watches(START);
     assert!(matches!(watches["nodes"], WatchState::Denied { .. }));
     assert_eq!(watches["horizontalpodautoscalers"], WatchState::Unsupported);
     assert_eq!(watches["pods"], WatchState::Watching);
