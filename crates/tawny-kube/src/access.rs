@@ -74,6 +74,35 @@ impl Access {
         Self::in_each(&[], &[("list", "pods"), ("watch", "pods")])
     }
 
+    /// What watching a cluster for events and incidents takes; `namespaces` empty means all, and nodes and namespaces too.
+    pub fn for_watch(namespaces: &[String]) -> Vec<Self> {
+        let grouped = [
+            ("", "pods"),
+            ("", "events"),
+            ("apps", "deployments"),
+            ("apps", "replicasets"),
+            ("apps", "statefulsets"),
+            ("apps", "daemonsets"),
+            ("batch", "jobs"),
+            ("batch", "cronjobs"),
+            ("autoscaling", "horizontalpodautoscalers"),
+        ];
+        let mut wanted = Self::in_each(namespaces, &[("get", "pods/log")]);
+        for (group, resource) in grouped {
+            let both = Self::in_each(namespaces, &[("list", resource), ("watch", resource)]);
+            wanted.extend(both.into_iter().map(|access| Self {
+                group: group.to_owned(),
+                ..access
+            }));
+        }
+        if namespaces.is_empty() {
+            for resource in ["nodes", "namespaces"] {
+                wanted.extend(["list", "watch"].map(|verb| Self::core(verb, resource, None)));
+            }
+        }
+        wanted
+    }
+
     fn in_each(namespaces: &[String], wanted: &[(&str, &str)]) -> Vec<Self> {
         let scopes: Vec<Option<&str>> = if namespaces.is_empty() {
             vec![None]

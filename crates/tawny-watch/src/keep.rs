@@ -14,6 +14,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use tawny_incident::book::Quiet;
 use tawny_incident::{Book, Change, Findings, Incident, IncidentId, Occurrence, Severity};
 use tawny_model::{ByteSize, Timestamp};
 use tokio::sync::broadcast;
@@ -110,6 +111,13 @@ pub struct Told {
     /// Of the occurrence that is new, once its last lines are known.
     pub bundle: Option<Arc<Bundle>>,
     pub is_muted: bool,
+}
+
+impl Told {
+    /// The incident it is about.
+    pub fn id(&self) -> Option<IncidentId> {
+        subject(&self.change)
+    }
 }
 
 /// Which incidents are asked for. Empty and `None` do not restrict.
@@ -230,7 +238,7 @@ impl Incidents {
     /// Reads a bundle.
     ///
     /// # Errors
-    /// `Reject` when it is gone or damaged.
+    /// `Retry` when it is gone or cannot be read; `Quarantine` when it is damaged.
     pub async fn load_bundle(&self, name: BundleName) -> Result<Bundle, Error> {
         self.shared.files.load_bundle(name).await
     }
@@ -607,7 +615,7 @@ impl Wanted {
             && (class.as_ref()).is_none_or(|it| incident.cause().class() == it)
             && from.is_none_or(|from| incident.last_at >= from)
             && to.is_none_or(|to| incident.first_at < to)
-            && !(*skip_quiet && incident.quiet().is_some())
+            && !(*skip_quiet && matches!(incident.quiet(), Some(Quiet::Baseline | Quiet::Child)))
     }
 }
 

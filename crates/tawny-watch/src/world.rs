@@ -109,7 +109,8 @@ impl World {
     pub(crate) fn new(cluster: Arc<str>, watching_since: Timestamp) -> Self {
         Self {
             cluster,
-            watching_since,
+            // The status cuts times to seconds: a death of the same second is news.
+            watching_since: Timestamp::from_secs(watching_since.as_secs()),
             is_settled: false,
             pods: FxHashMap::default(),
             objects: FxHashMap::default(),

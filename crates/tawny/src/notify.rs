@@ -1,18 +1,18 @@
 //! Telling people of incidents and alerts, as tasks of this process; what is told comes from the receivers' file.
 
-use std::{convert::Infallible, fs, path::Path, sync::Arc};
+use std::{collections::BTreeMap, convert::Infallible, fs, path::Path, sync::Arc};
 
 use tawny_coder::Roots;
 use tawny_incident::{
-    Change, Incident, Severity,
+    Change, Incident, IncidentId, Severity,
     alert::{self, AlertChange, AlertChangeKind},
     book::Digest,
     sentence::story,
 };
 use tawny_notify::{Handle, Kind, Notice, Notifier, NotifyMetrics, Settings, notice::label};
-use tawny_runtime::{OnExit, Registry, SharedClock, Stage, Supervisor};
+use tawny_runtime::{CancellationToken, OnExit, Registry, SharedClock, Stage, Supervisor};
 use tawny_watch::{Incidents, Told};
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::{
     cli::{Exit, Failure, OrExit as _},
@@ -77,51 +77,100 @@ pub(crate) fn spawn(
         notifier.run(stop)
     });
     if let Some(incidents) = incidents {
-        let mut told = incidents.subscribe();
-        let handle = handle.clone();
+        let teller = Teller {
+            changes: incidents.subscribe(),
+            handle: handle.clone(),
+            told: BTreeMap::new(),
+        };
         supervisor.spawn(
             "incident_notices",
             Stage::Deliver,
             OnExit::StopProcess,
-            |stop| async move {
-                loop {
-                    tokio::select! {
-                        biased;
-                        told = told.recv() => match told {
-                            Ok(told) => drop(of_incident(&told).map(|it| handle.push_or_drop_newest(it))),
-                            Err(RecvError::Lagged(n_missed)) => {
-                                tracing::warn!(n_missed, "more incidents changed than could be told");
-                            }
-                            Err(RecvError::Closed) => break,
-                        },
-                        () = stop.cancelled() => break,
-                    }
-                }
-                Ok::<(), Infallible>(())
-            },
+            |stop| teller.run(stop),
         );
     }
     Ok(Some(handle))
 }
 
-/// What people are told of a change; nothing of what is quiet or muted.
-fn of_incident(told: &Told) -> Option<Notice> {
-    let kind = match &told.change {
-        Change::StormEnded(digest) => return Some(of_storm(digest)),
-        Change::Opened(_) => Kind::Opened,
-        Change::Recurred(_) => Kind::Recurred,
-        Change::Regressed(_) => Kind::Regressed,
-        Change::Escalated { .. } => Kind::Escalated,
-        Change::Resolved(_) => Kind::Resolved,
-        _ => return None,
-    };
-    let incident = told.incident.as_ref()?;
-    if told.is_muted || incident.quiet().is_some() {
-        return None;
+/// Hands changes of incidents on, and remembers what was, so that whoever was told that something began is told that it
+/// is over.
+struct Teller {
+    changes: broadcast::Receiver<Arc<Told>>,
+    handle: Handle,
+    /// Open incidents that were handed on; the book holds no more than these.
+    told: BTreeMap<IncidentId, Notice>,
+}
+
+impl Teller {
+    async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
+        loop {
+            tokio::select! {
+                biased;
+                told = self.changes.recv() => match told {
+                    Ok(told) => {
+                        if let Some(notice) = self.notice(&told) {
+                            self.handle.push_or_drop_newest(notice);
+                        }
+                    }
+                    Err(RecvError::Lagged(n_missed)) => {
+                        tracing::warn!(n_missed, "more incidents changed than could be told");
+                    }
+                    Err(RecvError::Closed) => return Ok(()),
+                },
+                () = stop.cancelled() => return Ok(()),
+            }
+        }
     }
+
+    /// What people are told of a change; nothing of what is quiet or muted, but its end if they know of it.
+    fn notice(&mut self, told: &Told) -> Option<Notice> {
+        let (kind, id) = match &told.change {
+            Change::StormEnded(digest) => return Some(of_storm(digest)),
+            Change::Opened(id) => (Kind::Opened, *id),
+            Change::Recurred(id) => (Kind::Recurred, *id),
+            Change::Regressed(id) => (Kind::Regressed, *id),
+            Change::Escalated { id, .. } => (Kind::Escalated, *id),
+            Change::Resolved(id)
+            | Change::Adopted { id, .. }
+            | Change::Retracted(id)
+            | Change::Forgotten(id) => return self.end(*id, told),
+            _ => return None,
+        };
+        let incident = told.incident.as_ref()?;
+        if told.is_muted || incident.quiet().is_some() {
+            return None;
+        }
+        let notice = of_incident(kind, incident, told);
+        self.told.insert(id, notice.clone());
+        Some(notice)
+    }
+
+    fn end(&mut self, id: IncidentId, told: &Told) -> Option<Notice> {
+        let before = self.told.remove(&id)?;
+        let mut notice = match (&told.incident, &told.change) {
+            (Some(incident), Change::Resolved(_)) => of_incident(Kind::Resolved, incident, told),
+            _ => before,
+        };
+        notice.kind = Kind::Resolved;
+        notice.sentence = match &told.change {
+            Change::Adopted { parent, .. } => {
+                format!("{} It is part of incident {parent}.", notice.sentence)
+            }
+            Change::Retracted(_) => {
+                format!("{} It was planned, or is told as another.", notice.sentence)
+            }
+            _ => notice.sentence,
+        };
+        let last = told.incident.as_ref().map(|incident| incident.updated_at);
+        notice.ended_at = notice.ended_at.or(last).or(Some(notice.started_at));
+        Some(notice)
+    }
+}
+
+fn of_incident(kind: Kind, incident: &Incident, told: &Told) -> Notice {
     let story = story(incident);
     let lines = told.bundle.iter().flat_map(|bundle| &bundle.last_lines);
-    Some(Notice {
+    Notice {
         key: incident.id.to_string(),
         kind,
         severity: incident.severity,
@@ -135,10 +184,10 @@ fn of_incident(told: &Told) -> Option<Notice> {
         started_at: incident.first_at,
         ended_at: incident.resolved_at,
         links: Vec::new(),
-    })
+    }
 }
 
-fn labels(incident: &Incident) -> std::collections::BTreeMap<String, String> {
+fn labels(incident: &Incident) -> BTreeMap<String, String> {
     let subject = incident.subject();
     let workload = (subject.workload.as_ref()).map_or_else(String::new, ToString::to_string);
     [
@@ -156,7 +205,7 @@ fn labels(incident: &Incident) -> std::collections::BTreeMap<String, String> {
 }
 
 fn of_storm(digest: &Digest) -> Notice {
-    let counts = |counts: &std::collections::BTreeMap<String, u64>| {
+    let counts = |counts: &BTreeMap<String, u64>| {
         let counts: Vec<String> = counts
             .iter()
             .map(|(name, n)| format!("{name} {n}"))
@@ -169,7 +218,7 @@ fn of_storm(digest: &Digest) -> Notice {
         kind: Kind::Digest,
         severity: Severity::High,
         class: "storm".to_owned(),
-        labels: std::collections::BTreeMap::new(),
+        labels: BTreeMap::new(),
         sentence: format!("{} more incidents opened within {secs} s.", digest.opened),
         facts: vec![
             ("kinds".to_owned(), counts(&digest.by_class)),
@@ -255,9 +304,34 @@ mod tests {
         }
     }
 
+    fn teller() -> Teller {
+        let settings =
+            Settings::parse("receivers: [{name: out, stdout: {}}]\nroutes: [{receiver: out}]")
+                .unwrap();
+        let clock: SharedClock = Arc::new(tawny_runtime::SystemClock);
+        let notifier = Notifier::new(
+            &settings,
+            rustls::RootCertStore::empty(),
+            Box::new(tokio::io::sink()),
+            clock,
+            NotifyMetrics::default(),
+        );
+        Teller {
+            changes: broadcast::Sender::new(1).subscribe(),
+            handle: notifier.handle(),
+            told: BTreeMap::new(),
+        }
+    }
+
     #[test]
     fn people_are_told_what_matters_and_nothing_that_is_muted() {
-        let notice = of_incident(&told(Change::Opened, false)).unwrap();
+        let mut teller = teller();
+        assert_eq!(teller.notice(&told(Change::Opened, true)), None);
+        assert_eq!(teller.notice(&told(Change::Resolved, false)), None);
+        let mut baseline = told(Change::Opened, false);
+        baseline.incident.as_mut().unwrap().baseline = true;
+        assert_eq!(teller.notice(&baseline), None);
+        let notice = teller.notice(&told(Change::Opened, false)).unwrap();
         assert_eq!(notice.kind, Kind::Opened);
         assert_eq!(notice.class, "killed");
         assert_eq!(notice.label(label::NAMESPACE), "shop");
@@ -266,11 +340,28 @@ mod tests {
                 .sentence
                 .starts_with("Container web of pod shop/api-1")
         );
-        assert_eq!(of_incident(&told(Change::Opened, true)), None);
-        assert_eq!(of_incident(&told(Change::Forgotten, false)), None);
-        let mut baseline = told(Change::Opened, false);
-        baseline.incident.as_mut().unwrap().baseline = true;
-        assert_eq!(of_incident(&baseline), None);
+    }
+
+    #[test]
+    fn whoever_was_told_of_the_beginning_is_told_of_the_end_whatever_it_is() {
+        let ends: [fn(IncidentId) -> Change; 4] = [
+            Change::Resolved,
+            Change::Retracted,
+            Change::Forgotten,
+            |id| Change::Adopted { id, parent: id },
+        ];
+        for end in ends {
+            let mut teller = teller();
+            teller.notice(&told(Change::Opened, false)).unwrap();
+            let mut ended = told(end, true);
+            if !matches!(ended.change, Change::Adopted { .. } | Change::Resolved(_)) {
+                ended.incident = None;
+            }
+            let notice = teller.notice(&ended).unwrap();
+            assert_eq!(notice.kind, Kind::Resolved);
+            assert!(notice.ended_at.is_some());
+            assert_eq!(teller.notice(&ended), None);
+        }
     }
 
     #[test]

@@ -34,18 +34,35 @@ pub(super) fn killing(
         is_after_start && is_before_end
     };
     let name = &*container.name;
+    let is_about = |event: &KubeEvent| {
+        *event.object.container == *name
+            || (event.object.container.is_empty()
+                && event
+                    .message
+                    .split_ascii_whitespace()
+                    .any(|word| word == name))
+    };
+    // Of a pod of which nothing is to run any more the kubelet only says that it stops it: the probe said why before.
+    let failed_probe = || {
+        let unhealthy = look
+            .events
+            .iter()
+            .filter(|event| &*event.reason == "Unhealthy" && is_about(event) && in_run(event));
+        unhealthy.max_by_key(|event| event.at).and_then(|event| {
+            let message = strip_combined(&event.message);
+            if message.starts_with("Liveness probe") {
+                Some(Probe::Liveness)
+            } else if message.starts_with("Startup probe") {
+                Some(Probe::Startup)
+            } else {
+                None
+            }
+        })
+    };
     look.events
         .iter()
         .filter(|event| matches!(&*event.reason, "Killing" | "FailedPostStartHook"))
-        .filter(|event| {
-            *event.object.container == *name
-                || (event.object.container.is_empty()
-                    && event
-                        .message
-                        .split_ascii_whitespace()
-                        .any(|word| word == name))
-        })
-        .filter(|event| in_run(event))
+        .filter(|event| is_about(event) && in_run(event))
         .filter_map(|event| {
             let message = strip_combined(&event.message);
             if message.contains("failed liveness probe") {
@@ -60,7 +77,10 @@ pub(super) fn killing(
             {
                 Some(Killing::Hook)
             } else if message.starts_with("Stopping container") {
-                Some(Killing::Stopping)
+                match failed_probe() {
+                    Some(probe) if look.pod.deletion.is_none() => Some(Killing::Probe(probe)),
+                    _ => Some(Killing::Stopping),
+                }
             } else {
                 None
             }

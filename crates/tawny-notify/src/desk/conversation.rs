@@ -37,7 +37,11 @@ struct Topic {
 struct Told {
     at: Instant,
     severity: Severity,
+    count: u64,
 }
+
+/// So many times the occurrences that were told are worth telling again.
+const MUCH_WORSE: u64 = 10;
 
 #[derive(Debug, Clone, Copy)]
 struct Pending {
@@ -50,7 +54,7 @@ impl Topic {
     ///
     /// | notice | not told yet | told |
     /// |---|---|---|
-    /// | opened | opened | escalated, when the severity is higher than told |
+    /// | opened | opened | escalated, when the severity is higher than told, or it says so of ten times the occurrences |
     /// | recurred, escalated | opened when that waits, else as it says | the same |
     /// | regressed | regressed | regressed |
     /// | resolved | resolved | resolved |
@@ -69,7 +73,11 @@ impl Topic {
                 Some(waiting) => waiting.max(kind),
             }),
             (_, Some(_)) if before == Some(Kind::Regressed) => before,
-            (_, Some(told)) => (notice.severity > told.severity).then_some(Kind::Escalated),
+            (kind, Some(told)) => {
+                let is_much_worse = kind == Kind::Escalated
+                    && notice.count >= told.count.saturating_mul(MUCH_WORSE);
+                (notice.severity > told.severity || is_much_worse).then_some(Kind::Escalated)
+            }
         }
     }
 
@@ -198,6 +206,7 @@ impl Conversation {
         topic.told = Some(Told {
             at: now,
             severity: message.severity,
+            count: message.count,
         });
         if topic.is_over() {
             self.topics.remove(key);

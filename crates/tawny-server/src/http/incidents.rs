@@ -12,7 +12,7 @@ use axum::{
 use futures::stream;
 use tawny_incident::{Change, Incident, IncidentId, Severity, report, sentence::story};
 use tawny_model::{Timestamp, observed::ConditionStatus};
-use tawny_watch::{Bundle, BundleName, Incidents, Told, Wanted};
+use tawny_watch::{Bundle, BundleName, Incidents, Told, Wanted, vitals::Series};
 use tawny_wire::api::incidents as api;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -135,6 +135,7 @@ pub(super) async fn detail(
         previous_lines: bundle.map_or_else(Vec::new, |it| lines(&it.previous_lines)),
         events: bundle.map_or_else(Vec::new, events),
         node_conditions: bundle.map_or_else(Vec::new, conditions),
+        memory: bundle.and_then(|it| it.memory.as_ref()).map(memory),
         query: query(&told),
         incident: face(&incident, incidents, shared.clock.now()),
     }))
@@ -225,6 +226,7 @@ pub(super) async fn follow(State(shared): SharedState, uri: Uri) -> Result<Respo
                 Ok(told) => change_line(&shared, &told),
                 Err(RecvError::Lagged(_)) => line(&api::IncidentChange {
                     change: "missed".to_owned(),
+                    id: None,
                     incident: None,
                     last_line: None,
                 }),
@@ -246,6 +248,7 @@ fn change_line(shared: &Arc<Shared>, told: &Told) -> String {
     let incident = told.incident.as_ref().zip(incidents);
     line(&api::IncidentChange {
         change: change_name(&told.change),
+        id: told.id().map(|id| id.to_string()),
         incident: incident.map(|(incident, incidents)| face(incident, incidents, now)),
         last_line: (told.bundle.as_ref())
             .and_then(|bundle| bundle.last_lines.last())
@@ -341,6 +344,13 @@ fn events(bundle: &Bundle) -> Vec<api::IncidentEvent> {
         count: event.count,
     };
     bundle.events.iter().map(event).collect()
+}
+
+fn memory(series: &Series) -> api::MemorySeries {
+    api::MemorySeries {
+        limit: series.limit,
+        samples: series.samples.iter().map(|(_, bytes)| *bytes).collect(),
+    }
 }
 
 /// Those that tell of trouble: a node that is not ready, or a pressure.

@@ -146,17 +146,21 @@ async fn read<T: DeserializeOwned + Send + 'static>(path: &Path) -> Result<T, Er
             source,
         };
         let file = fs::File::open(&path).map_err(failed)?;
-        let file: Box<dyn Read> = if is_packed(&path) {
-            Box::new(zstd::Decoder::new(file).map_err(failed)?)
-        } else {
-            Box::new(file)
-        };
-        let mut text = Vec::new();
-        (file.take(MAX_FILE_BYTES).read_to_end(&mut text)).map_err(failed)?;
-        serde_json::from_slice(&text).map_err(|source| Error::Damaged {
+        let damaged = |source| Error::Damaged {
             path: path.clone(),
             source,
-        })
+        };
+        let mut bytes = Vec::new();
+        (file.take(MAX_FILE_BYTES).read_to_end(&mut bytes)).map_err(failed)?;
+        if is_packed(&path) {
+            let unpacked = zstd::Decoder::new(bytes.as_slice()).and_then(|decoder| {
+                let mut text = Vec::new();
+                decoder.take(MAX_FILE_BYTES).read_to_end(&mut text)?;
+                Ok(text)
+            });
+            bytes = unpacked.map_err(|error| damaged(serde_json::Error::io(error)))?;
+        }
+        serde_json::from_slice(&bytes).map_err(damaged)
     })
     .await
 }

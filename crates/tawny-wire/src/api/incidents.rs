@@ -90,6 +90,9 @@ pub struct IncidentDetail {
     pub events: Vec<IncidentEvent>,
     /// Conditions of the node that were not as they should be.
     pub node_conditions: Vec<String>,
+    /// Memory of the container up to its death.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemorySeries>,
     /// A query that finds the run's lines in the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
@@ -102,6 +105,15 @@ pub struct OccurrenceName {
     pub name: String,
     #[serde(with = "time_text")]
     pub at: Timestamp,
+}
+
+/// What a container's memory held over time, in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemorySeries {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// The oldest first, about one a second.
+    pub samples: Vec<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +140,9 @@ pub struct IncidentChange {
     /// `opened`, `recurred`, `regressed`, `escalated`, `resolved`, `adopted`, `moved`, `retracted`, `forgotten`,
     /// `storm_began`, `storm_ended` or `missed`: the client was slow, and some changes are not told.
     pub change: String,
+    /// Of the incident, also of one that is no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incident: Option<Incident>,
     /// The last line of what died.

@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert!(lines[0].starts_with("one  "), "{lines:?}");
         assert!(
-            lines[1].contains(">= 3 in 5m by namespace  panic"),
+            lines[1].contains("≥ 3 in 5m by namespace  panic"),
             "{lines:?}"
         );
         let missing = load(&[dir.path().join("none.yaml")]).unwrap_err();

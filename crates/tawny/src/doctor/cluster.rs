@@ -7,7 +7,7 @@ use tawny_model::Timestamp;
 use tawny_runtime::{Clock as _, SystemClock};
 
 use super::report::Report;
-use crate::config::{Loaded, env::Env};
+use crate::config::{Loaded, env::Env, keys::Config, value::Switch};
 
 /// Clocks further apart make `--since` and the order of lines from several nodes misleading.
 const MAX_SKEW: Duration = Duration::from_secs(5);
@@ -27,7 +27,7 @@ pub(super) async fn examine(loaded: &Loaded, env: &Env, report: &mut Report) {
         Err(error) => return report.failure("api server", error.to_string()),
     }
     examine_clock(&cluster, report).await;
-    examine_access(&cluster, &loaded.config.collect.namespaces, report).await;
+    examine_access(&cluster, &loaded.config, report).await;
 }
 
 async fn examine_clock(cluster: &Cluster, report: &mut Report) {
@@ -66,7 +66,8 @@ async fn fetch_time(cluster: &Cluster) -> Option<Timestamp> {
     Some(Timestamp::from_secs(zoned.timestamp().as_second()))
 }
 
-async fn examine_access(cluster: &Cluster, namespaces: &[String], report: &mut Report) {
+async fn examine_access(cluster: &Cluster, config: &Config, report: &mut Report) {
+    let namespaces = &config.collect.namespaces;
     // A pattern names no namespace a right can be asked for.
     let named: Vec<String> = namespaces
         .iter()
@@ -79,8 +80,14 @@ async fn examine_access(cluster: &Cluster, namespaces: &[String], report: &mut R
         Access::for_api_source(&named)
     };
     let n_needed = wanted.len();
-    wanted.push(Access::core("list", "namespaces", None));
-    wanted.push(Access::core("watch", "namespaces", None));
+    let watch = &config.watch;
+    if watch.cluster.set() != Some(Switch::Off) {
+        wanted.extend(Access::for_watch(&watch.namespaces));
+    }
+    // Marks on whole namespaces.
+    wanted.extend(["list", "watch"].map(|verb| Access::core(verb, "namespaces", None)));
+    let mut asked = std::collections::HashSet::new();
+    wanted.retain(|access| asked.insert(access.clone()));
     let verdicts = match cluster.review(wanted).await {
         Ok(verdicts) => verdicts,
         Err(error) => return report.failure("access", error.to_string()),
@@ -98,7 +105,7 @@ async fn examine_access(cluster: &Cluster, namespaces: &[String], report: &mut R
                 if idx < n_needed {
                     report.problem("access", text, verdict.access.rule_hint());
                 } else {
-                    // Only marks on whole namespaces are missed without it.
+                    // Lines are collected all the same; marks on namespaces, events or incidents are missed.
                     report.note("access", text, verdict.access.rule_hint());
                 }
             }

@@ -8,6 +8,9 @@ use super::{Style, table::color};
 const BOLD: &str = "1";
 const FAINT: &str = "2";
 
+/// Blocks of one to eight eighths.
+const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
 pub(super) fn page(detail: &IncidentDetail, style: &Style) -> String {
     let incident = &detail.incident;
     let mut page = Page {
@@ -35,6 +38,7 @@ pub(super) fn page(detail: &IncidentDetail, style: &Style) -> String {
     page.facts(detail);
     page.list("What to look at", &detail.hints);
     page.list("The node", &detail.node_conditions);
+    page.memory(detail);
     page.timeline(detail);
     page.last_lines(detail);
     page.more(detail);
@@ -87,6 +91,27 @@ impl Page<'_> {
         for item in items {
             self.line(&format!("  - {item}"));
         }
+    }
+
+    /// The memory of its last minute as a line of blocks, of which a full one is the limit, or the peak without one.
+    fn memory(&mut self, detail: &IncidentDetail) {
+        let Some(memory) = detail.memory.as_ref() else {
+            return;
+        };
+        let peak = memory.samples.iter().copied().max().unwrap_or(0);
+        let full = memory.limit.unwrap_or(peak).max(1);
+        let blocks: String = (memory.samples.iter())
+            .map(|bytes| {
+                let eighths = bytes.saturating_mul(8).div_ceil(full).clamp(1, 8);
+                BLOCKS[usize::try_from(eighths - 1).unwrap_or(0)]
+            })
+            .collect();
+        let limit = memory.limit.map_or_else(String::new, |limit| {
+            format!(" of {}", tawny_model::ByteSize(limit))
+        });
+        self.head("Memory before it");
+        let peak = tawny_model::ByteSize(peak);
+        self.line(&format!("  {blocks}  peak {peak}{limit}"));
     }
 
     /// Events and the occurrence itself, in order of time.

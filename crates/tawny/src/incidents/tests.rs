@@ -78,6 +78,7 @@ fn what_is_muted_or_quiet_says_so() {
 fn a_change_is_a_line_with_the_last_words_below() {
     let change = IncidentChange {
         change: "recurred".to_owned(),
+        id: None,
         incident: Some(incident()),
         last_line: Some("panic: no route\n".to_owned()),
     };
@@ -88,6 +89,7 @@ fn a_change_is_a_line_with_the_last_words_below() {
     );
     let missed = IncidentChange {
         change: "missed".to_owned(),
+        id: None,
         incident: None,
         last_line: None,
     };
@@ -122,6 +124,10 @@ fn a_page_tells_what_happened_in_order_and_cleans_what_a_program_wrote() {
         previous_lines: vec![line(1, "before")],
         events: vec![event(58, "Pulled", 1), event(61, "BackOff", 4)],
         node_conditions: Vec::new(),
+        memory: Some(tawny_wire::api::incidents::MemorySeries {
+            limit: Some(64 << 20),
+            samples: vec![8 << 20, 32 << 20, 64 << 20],
+        }),
         query: Some("pod_uid:u1 container:web restart:2".to_owned()),
     };
     let page = show::page(&detail, &style(None));
@@ -130,6 +136,7 @@ fn a_page_tells_what_happened_in_order_and_cleans_what_a_program_wrote() {
         "exit code 2",
         "What to look at",
         "- Read the panic.",
+        "▁▄█  peak 64MiB of 64MiB",
         "Timeline",
         "Pod/api-1  Pulled: m\n",
         "◆ it happened",
