@@ -273,7 +273,7 @@ mod tests {
 
     use super::*;
 
-    fn told(change: impl Fn(tawny_incident::IncidentId) -> Change, is_muted: bool) -> Told {
+    fn told(change: impl Fn(IncidentId) -> Change, is_muted: bool) -> Told {
         let mut book = Book::new();
         let occurrence = Occurrence {
             key: "death/1".to_owned(),
