@@ -4,6 +4,8 @@
 //! back: nothing that was frozen is lost, and nothing counts twice.
 
 mod files;
+mod load;
+mod wanted;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,8 +15,6 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
-use tawny_incident::book::Quiet;
 use tawny_incident::{Book, Change, Findings, Incident, IncidentId, Occurrence, Severity};
 use tawny_model::{ByteSize, Timestamp};
 use tokio::sync::broadcast;
@@ -24,6 +24,8 @@ use crate::{
     bundle::{Bundle, BundleName},
 };
 use files::Files;
+use load::{Stored, VERSION, load};
+pub use wanted::Wanted;
 
 /// Changes a slow listener may lag behind before it is told that it missed some.
 const CHANGES_KEPT: usize = 1_024;
@@ -87,21 +89,6 @@ struct State {
     n_saved: u64,
 }
 
-/// The book's file.
-#[derive(Debug, Serialize, Deserialize)]
-struct Stored {
-    version: u32,
-    saved_at: Timestamp,
-    book: Book,
-    #[serde(default)]
-    muted: BTreeMap<IncidentId, Timestamp>,
-    watching_since: Timestamp,
-    #[serde(default)]
-    unsealed: BTreeSet<String>,
-}
-
-const VERSION: u32 = 1;
-
 /// Something that changed, with what it is about as it is now.
 #[derive(Debug, Clone)]
 pub struct Told {
@@ -118,24 +105,6 @@ impl Told {
     pub fn id(&self) -> Option<IncidentId> {
         subject(&self.change)
     }
-}
-
-/// Which incidents are asked for. Empty and `None` do not restrict.
-#[derive(Debug, Clone, Default)]
-pub struct Wanted {
-    pub is_open: Option<bool>,
-    /// This or more.
-    pub severity: Option<Severity>,
-    pub namespace: Option<String>,
-    /// Part of the workload's or the pod's name.
-    pub name: Option<String>,
-    pub node: Option<String>,
-    pub class: Option<String>,
-    /// Only what happened in `[from, to)`.
-    pub from: Option<Timestamp>,
-    pub to: Option<Timestamp>,
-    /// Leave out what is part of another incident, or was there when watching began.
-    pub skip_quiet: bool,
 }
 
 /// What was counted anew by one look.
@@ -486,74 +455,6 @@ impl Incidents {
     }
 }
 
-/// At most this long before a book was saved, bundles were frozen that it does not count: saving waits a second, and
-/// file systems round.
-const UNSAVED: Duration = Duration::from_secs(60);
-
-/// Reads book and bundles, and counts the occurrences of bundles that the book does not.
-async fn load(files: &Files, now: Timestamp) -> Result<(State, Vec<Recovered>), Error> {
-    let stored = match files.load_book::<Stored>().await {
-        Err(error @ Error::Damaged { .. }) => {
-            let aside = files.put_book_aside(now).await?;
-            tracing::error!(%error, aside = %aside.display(), "put the book of incidents aside; counting again what bundles there are");
-            None
-        }
-        stored => stored?,
-    };
-    let bundles = files.list_bundles().await?;
-    let mut state = State {
-        bundles: (bundles.iter())
-            .map(|(name, file)| (*name, file.n_bytes))
-            .collect(),
-        watching_since: now,
-        ..State::default()
-    };
-    let mut saved_at = None;
-    if let Some(stored) = stored {
-        saved_at = Some(stored.saved_at);
-        state.book = stored.book;
-        state.muted = stored.muted;
-        state.watching_since = stored.watching_since;
-        let unsealed = stored.unsealed.iter().filter_map(|name| name.parse().ok());
-        state.unsealed = unsealed.filter(|name| bundles.contains_key(name)).collect();
-    }
-    // Those frozen by a process that died before it saved the book; without a book, all. And those it was not done with.
-    let is_recent = |written_at: Timestamp| {
-        saved_at.is_none_or(|saved_at| written_at >= saved_at.saturating_sub(UNSAVED))
-    };
-    let mut left: Vec<(Timestamp, BundleName)> = (bundles.iter())
-        .filter(|(name, file)| is_recent(file.written_at) || state.unsealed.contains(name))
-        .map(|(name, file)| (file.written_at, *name))
-        .collect();
-    left.sort_unstable();
-    let mut recovered = Vec::new();
-    for (_, name) in left {
-        let bundle = match files.load_bundle(name).await {
-            Ok(bundle) => bundle,
-            Err(error) => {
-                tracing::warn!(%error, "a bundle cannot be read; it is left where it is");
-                continue;
-            }
-        };
-        // As of when it was counted before, so that it gets the same id.
-        let new = state
-            .book
-            .apply(bundle.occurrence.clone(), bundle.frozen_at);
-        state.n_changes += u64::from(!new.is_empty());
-        if bundle.is_sealed && (bundle.untold.is_empty() || saved_at.is_none()) {
-            continue;
-        }
-        let changes = if bundle.untold.is_empty() {
-            new
-        } else {
-            bundle.untold.clone()
-        };
-        state.unsealed.insert(name);
-        recovered.push(Recovered { bundle, changes });
-    }
-    Ok((state, recovered))
-}
-
 /// Where a new occurrence counts, if the change tells of one.
 fn counts_in(change: &Change) -> Option<IncidentId> {
     match change {
@@ -585,37 +486,6 @@ impl State {
             Some(_) => Ok(()),
             None => Err(Error::NoIncident { id: id.to_string() }),
         }
-    }
-}
-
-impl Wanted {
-    fn takes(&self, incident: &Incident) -> bool {
-        let Self {
-            is_open,
-            severity,
-            namespace,
-            name,
-            node,
-            class,
-            from,
-            to,
-            skip_quiet,
-        } = self;
-        let subject = incident.subject();
-        let has_name = |part: &String| {
-            let workload = subject.workload.as_ref().map(|it| &*it.name);
-            workload.is_some_and(|name| name.contains(part.as_str()))
-                || subject.pod.contains(part.as_str())
-        };
-        is_open.is_none_or(|is_open| incident.is_open() == is_open)
-            && severity.is_none_or(|least| incident.severity >= least)
-            && (namespace.as_ref()).is_none_or(|it| *subject.namespace == **it)
-            && name.as_ref().is_none_or(has_name)
-            && node.as_ref().is_none_or(|it| *subject.node == **it)
-            && (class.as_ref()).is_none_or(|it| incident.cause().class() == it)
-            && from.is_none_or(|from| incident.last_at >= from)
-            && to.is_none_or(|to| incident.first_at < to)
-            && !(*skip_quiet && matches!(incident.quiet(), Some(Quiet::Baseline | Quiet::Child)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The loop: watches feed the world, what is found goes into the book, records of events into the archive, and what is
 //! known of each occurrence into a bundle.
 
+mod occurrences;
 mod streams;
 
 use std::{collections::VecDeque, future::pending, sync::Arc, time::Duration};
@@ -28,6 +29,7 @@ use crate::{
     record::record,
     world::{World, missing},
 };
+use occurrences::Waiting;
 use streams::{Change, Changes, Kind, Seen};
 
 /// The book is written this often at most while it changes.
@@ -183,15 +185,6 @@ struct Work<'a> {
     is_settled: bool,
     save_at: Option<Instant>,
     limits_at: Instant,
-}
-
-/// Changes of one incident that wait to be told.
-struct Waiting {
-    /// Of the occurrence they are about; 0 for none.
-    number: u64,
-    changes: Vec<Told>,
-    /// `None` until they may be told.
-    told_with: Option<Option<Arc<Bundle>>>,
 }
 
 /// Where one watch stands.
@@ -417,179 +410,6 @@ impl Work<'_> {
         Some(next.saturating_since(self.now()))
     }
 
-    fn found(&mut self, found: Findings) {
-        let now = self.now();
-        let news = self.watch.incidents.observe(found, now);
-        for (incident, occurrence, told) in news.occurrences {
-            self.watch
-                .metrics
-                .occurrence(occurrence.cause.class(), occurrence.severity().name());
-            if occurrence.run.is_some() {
-                self.watch.metrics.pod(PodChange::crash);
-            }
-            let mut bundle = Bundle::new(incident, occurrence, now);
-            let subject = &bundle.occurrence.subject;
-            bundle.pod = self.world.pod_state(&subject.pod_uid).cloned();
-            bundle.node_conditions = self.world.node_conditions(&subject.node);
-            bundle.events = self.world.related(&bundle.occurrence);
-            bundle.is_sealed = bundle.occurrence.run.is_none();
-            bundle.untold.clone_from(&told);
-            let number = self.wait(incident, told);
-            self.freeze(bundle, number);
-        }
-        self.tell(news.changes);
-        self.save_soon();
-    }
-
-    /// Tells changes that are about no new occurrence, each after what is told of its incident before.
-    fn tell(&mut self, changes: Vec<Told>) {
-        let now = self.now();
-        for change in changes {
-            let waiting = subject(&change).and_then(|id| self.waiting.get_mut(&id));
-            match waiting {
-                Some(waiting) => waiting.push_back(Waiting {
-                    number: 0,
-                    changes: vec![change],
-                    told_with: Some(None),
-                }),
-                None => self.watch.incidents.tell(vec![change], None, now),
-            }
-        }
-    }
-
-    /// Keeps a place for a new occurrence in the order of what is told of its incident.
-    fn wait(&mut self, incident: IncidentId, changes: Vec<Told>) -> u64 {
-        self.n_waiting += 1;
-        let number = self.n_waiting;
-        self.waiting
-            .entry(incident)
-            .or_default()
-            .push_back(Waiting {
-                number,
-                changes,
-                told_with: None,
-            });
-        number
-    }
-
-    /// Tells what waited for this bundle, and what waited behind that.
-    fn complete(&mut self, bundle: Arc<Bundle>, number: u64) {
-        let now = self.now();
-        let id = bundle.incident;
-        let Some(waiting) = self.waiting.get_mut(&id) else {
-            return;
-        };
-        if let Some(place) = waiting.iter_mut().find(|place| place.number == number) {
-            place.told_with = Some(Some(bundle));
-        }
-        while waiting
-            .front()
-            .is_some_and(|place| place.told_with.is_some())
-        {
-            if let Some(place) = waiting.pop_front() {
-                let bundle = place.told_with.flatten();
-                self.watch
-                    .incidents
-                    .tell(place.changes, bundle.as_ref(), now);
-            }
-        }
-        if waiting.is_empty() {
-            self.waiting.remove(&id);
-        }
-    }
-
-    /// Writes what is known now, in case this process ends, with what was measured.
-    fn freeze(&mut self, mut bundle: Bundle, number: u64) {
-        let places = self.places.clone();
-        let permits = Arc::clone(&self.freeze_permits);
-        let incidents = self.watch.incidents.clone();
-        let metrics = self.watch.metrics.clone();
-        self.freezes.spawn(async move {
-            let _permit = permits
-                .acquire()
-                .await
-                .expect("the semaphore is never closed");
-            bundle = places.measure(bundle).await;
-            note(&metrics, &bundle, incidents.freeze(&bundle).await);
-            (bundle, number)
-        });
-    }
-
-    async fn frozen(&mut self, bundle: Bundle, number: u64) {
-        if bundle.is_sealed {
-            self.seal(bundle, number).await;
-        } else {
-            self.capture(bundle, number);
-        }
-    }
-
-    /// Looks for the last lines: those stored by now are kept at once, and all once they have had time to arrive.
-    fn capture(&mut self, mut bundle: Bundle, number: u64) {
-        let places = self.places.clone();
-        let permits = Arc::clone(&self.permits);
-        let incidents = self.watch.incidents.clone();
-        let metrics = self.watch.metrics.clone();
-        self.captures.spawn(async move {
-            let settled_at = Instant::now() + SETTLE;
-            {
-                let _permit = permits
-                    .acquire()
-                    .await
-                    .expect("the semaphore is never closed");
-                bundle.last_lines = places.stored(&bundle.occurrence).await;
-            }
-            if !bundle.last_lines.is_empty() {
-                bundle.lines_from = Some(LinesFrom::Store);
-                note(&metrics, &bundle, incidents.rewrite(&bundle).await);
-            }
-            sleep_until(settled_at).await;
-            let _permit = permits
-                .acquire()
-                .await
-                .expect("the semaphore is never closed");
-            let words = places.settled(&bundle.occurrence).await;
-            (bundle, words, number)
-        });
-    }
-
-    async fn captured(&mut self, mut bundle: Bundle, words: LastWords, number: u64) {
-        // What was stored at the first look is better than less of it, or than what the kubelet has.
-        let is_better =
-            words.from == LinesFrom::Store && words.lines.len() >= bundle.last_lines.len();
-        if is_better || bundle.last_lines.is_empty() {
-            bundle.last_lines = words.lines;
-            bundle.lines_from = Some(words.from);
-        }
-        bundle.previous_lines = words.previous;
-        let texts = bundle.last_lines.iter().map(|line| line.message.as_str());
-        bundle.occurrence.signatures = detect::log_signatures(texts);
-        // Events of a death come after it. A bundle of before a restart has some that are known no more.
-        let events = self.world.related(&bundle.occurrence);
-        let new = (events.into_iter()).filter(|event| !bundle.events.contains(event));
-        let new: Vec<KubeEvent> = new.collect();
-        bundle.events.extend(new);
-        bundle.events.sort_by_key(|event| event.at);
-        let now = self.now();
-        self.watch.incidents.refresh(bundle.occurrence.clone(), now);
-        self.seal(bundle, number).await;
-    }
-
-    /// Tells of a bundle that is complete, and then says in it that this was done: a crash in between tells twice rather
-    /// than never.
-    async fn seal(&mut self, mut bundle: Bundle, number: u64) {
-        bundle.is_sealed = true;
-        self.complete(Arc::new(bundle.clone()), number);
-        if self.watch.incidents.get(bundle.incident).is_none() {
-            // Meanwhile it turned out to be planned, or part of another, which has a bundle of its own.
-            self.watch.incidents.discard(bundle.name()).await;
-            return;
-        }
-        bundle.untold.clear();
-        let written = self.watch.incidents.rewrite(&bundle).await;
-        note(&self.watch.metrics, &bundle, written);
-        self.save_soon();
-    }
-
     /// Hands what waits to the archive, unless a hand-over is under way.
     fn keep(&mut self) {
         if !self.keeping.is_empty() || self.records.is_empty() {
@@ -665,8 +485,10 @@ impl Work<'_> {
     /// Logs a failure once until it changes or the watch works again.
     fn report(&mut self, idx: usize, error: watcher::Error) {
         let watch = &self.watch;
-        watch.metrics.reconnections.inc();
         let error = watch.cluster.watch_error(error);
+        if error.kind() != "not_found" {
+            watch.metrics.reconnections.inc();
+        }
         let list = &mut self.lists[idx];
         if matches!(error, tawny_kube::Error::Gone) {
             return;
@@ -702,13 +524,6 @@ impl Work<'_> {
         if list.failing.take().is_some() {
             tracing::info!(objects = list.kind.name(), "are watched again");
         }
-    }
-}
-
-fn note(metrics: &WatchMetrics, bundle: &Bundle, written: Result<(), Error>) {
-    metrics.bundle(written.is_ok());
-    if let Err(error) = written {
-        tracing::error!(%error, incident = %bundle.incident, "cannot keep what is known of an incident");
     }
 }
 

@@ -28,7 +28,12 @@ struct Death<'a> {
     is_latest: bool,
     /// `None` when only the restart count tells.
     terminated: Option<&'a Terminated>,
+    /// The status never told of it, and went on to a later death, which is the one in `terminated`.
+    is_skipped: bool,
 }
+
+/// Runs a status may have skipped at once; a count that jumps further was made up anew by the kubelet.
+const MAX_SKIPPED: u32 = 8;
 
 enum Verdict {
     Nothing,
@@ -42,7 +47,11 @@ pub(super) fn detect(look: &Look<'_>, found: &mut Findings) {
         for death in &deaths {
             report(look, death, found);
         }
-        let ended: Vec<&Terminated> = deaths.iter().filter_map(|it| it.terminated).collect();
+        let ended: Vec<&Terminated> = deaths
+            .iter()
+            .filter(|death| !death.is_skipped)
+            .filter_map(|death| death.terminated)
+            .collect();
         oom::child_kills(look, container, &ended, found);
     }
 }
@@ -66,6 +75,7 @@ fn deaths<'a>(look: &Look<'_>, container: &'a ContainerState) -> Vec<Death<'a>> 
             },
             is_latest,
             terminated: Some(last),
+            is_skipped: false,
         });
     } else if container.waiting_reason() == CRASH_LOOP {
         deaths.push(Death {
@@ -73,6 +83,7 @@ fn deaths<'a>(look: &Look<'_>, container: &'a ContainerState) -> Vec<Death<'a>> 
             restart: count,
             is_latest: true,
             terminated: None,
+            is_skipped: false,
         });
     } else if counted_up(look, container)
         && !matches!(&container.state, Run::Terminated(terminated) if is_ahead(terminated))
@@ -83,6 +94,7 @@ fn deaths<'a>(look: &Look<'_>, container: &'a ContainerState) -> Vec<Death<'a>> 
             restart: count.saturating_sub(1),
             is_latest: false,
             terminated: None,
+            is_skipped: false,
         });
     }
     if let Run::Terminated(terminated) = &container.state {
@@ -95,9 +107,49 @@ fn deaths<'a>(look: &Look<'_>, container: &'a ContainerState) -> Vec<Death<'a>> 
             },
             is_latest: true,
             terminated: Some(terminated),
+            is_skipped: false,
         });
     }
+    deaths.extend(skipped(look, container, &deaths));
     deaths
+}
+
+/// Runs between what was seen at the look before and the first death of now: each began and ended in between, as the
+/// first of a crash loop do, between which the kubelet does not wait.
+fn skipped<'a>(
+    look: &Look<'_>,
+    container: &'a ContainerState,
+    deaths: &[Death<'a>],
+) -> Vec<Death<'a>> {
+    let first = deaths.iter().min_by_key(|death| death.restart);
+    let before = look
+        .before
+        .and_then(|before| before.container(&container.name));
+    let (Some(first), Some(before)) = (first, before) else {
+        return Vec::new();
+    };
+    let Some(terminated) = first.terminated else {
+        return Vec::new();
+    };
+    // The latest run of then had not ended, unless its end was told.
+    let was_told = match &before.state {
+        Run::Running { .. } => false,
+        Run::Waiting { .. } => before.last.is_some(),
+        Run::Terminated(_) => true,
+    };
+    let from = before.restart_count + u32::from(was_told);
+    if first.restart.saturating_sub(from) > MAX_SKIPPED {
+        return Vec::new();
+    }
+    let runs = from..first.restart;
+    runs.map(|restart| Death {
+        container,
+        restart,
+        is_latest: false,
+        terminated: Some(terminated),
+        is_skipped: true,
+    })
+    .collect()
 }
 
 /// What the kubelet writes for a container it can no longer ask the runtime about.
@@ -111,11 +163,15 @@ fn counted_up(look: &Look<'_>, container: &ContainerState) -> bool {
 
 fn report(look: &Look<'_>, death: &Death<'_>, found: &mut Findings) {
     let container = death.container;
-    let terminated = death.terminated;
+    // Of a run that was skipped nothing is known but that it ended before the next, and most likely as that did.
+    let terminated = death.terminated.filter(|_| !death.is_skipped);
     let container_id = terminated.map_or("", |it| &*it.container_id);
     let key = death_key(container_id, &look.pod.uid, &container.name, death.restart);
     let finished_at = terminated.and_then(|it| it.finished_at);
-    let at = finished_at.unwrap_or(look.context.now);
+    let next = death.terminated.filter(|_| death.is_skipped);
+    let at = finished_at
+        .or_else(|| next.and_then(|next| next.started_at))
+        .unwrap_or(look.context.now);
     let message = terminated.map_or("", |it| &*it.message);
     match verdict(look, death) {
         Verdict::Nothing => {}
@@ -203,12 +259,7 @@ fn verdict(look: &Look<'_>, death: &Death<'_>) -> Verdict {
     match killing(look, container, terminated) {
         Some(Killing::Probe(probe)) => return Verdict::Because(Cause::ProbeKill { probe }),
         Some(Killing::Replaced) => return Verdict::Planned(MarkerKind::Replaced),
-        Some(Killing::Hook) => {
-            return Verdict::Because(Cause::Config {
-                reason: "PostStartHookError".into(),
-                missing: None,
-            });
-        }
+        Some(Killing::Hook) => return Verdict::Because(failed_hook()),
         Some(Killing::Stopping) | None => {}
     }
     if died_in_deletion(look, container, terminated) {
@@ -238,6 +289,13 @@ fn verdict(look: &Look<'_>, death: &Death<'_>) -> Verdict {
     })
 }
 
+fn failed_hook() -> Cause {
+    Cause::Config {
+        reason: "PostStartHookError".into(),
+        missing: None,
+    }
+}
+
 /// Exit 0: what init containers and Jobs are for, and what a service should not do.
 fn completion(look: &Look<'_>, death: &Death<'_>, terminated: &Terminated) -> Verdict {
     let runs_for_ever = match death.container.kind {
@@ -254,9 +312,8 @@ fn completion(look: &Look<'_>, death: &Death<'_>, terminated: &Terminated) -> Ve
     match killing(look, death.container, terminated) {
         Some(Killing::Probe(probe)) => Verdict::Because(Cause::ProbeKill { probe }),
         Some(Killing::Replaced) => Verdict::Planned(MarkerKind::Replaced),
-        Some(Killing::Hook | Killing::Stopping) | None => {
-            Verdict::Because(Cause::UnexpectedCompletion)
-        }
+        Some(Killing::Hook) => Verdict::Because(failed_hook()),
+        Some(Killing::Stopping) | None => Verdict::Because(Cause::UnexpectedCompletion),
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tawny_model::observed::{ConditionStatus, ContainerKind, NamespaceState, PodPhase, condition};
+use tawny_model::observed::{
+    ConditionStatus, ContainerKind, ContainerState, NamespaceState, PodPhase, condition,
+};
 
 use super::{Context, Look, is_over};
 use crate::{
@@ -12,13 +14,22 @@ use crate::{
 
 /// Behind the time the API server gave for the deletion, in which the grace is contained.
 const TERMINATING_GRACE: Duration = Duration::from_secs(60);
+/// A pod of which nothing runs and nothing waits for a finalizer goes with the kubelet's next sync (60 to 90 s).
+const SYNC_GRACE: Duration = Duration::from_secs(3 * 60);
 const PENDING_GRACE: Duration = Duration::from_secs(5 * 60);
 
 pub(super) fn terminating(look: &Look<'_>, found: &mut Findings) {
     let Some(deletion) = &look.pod.deletion else {
         return;
     };
-    if !look.is_over(deletion.due, TERMINATING_GRACE, found) {
+    let is_held = !look.pod.finalizers.is_empty()
+        || (look.pod.containers.iter()).any(ContainerState::is_running);
+    let grace = if is_held {
+        TERMINATING_GRACE
+    } else {
+        SYNC_GRACE
+    };
+    if !look.is_over(deletion.due, grace, found) {
         return;
     }
     let event = look.event(None, &["FailedKillPod", "FailedPreStopHook"]);

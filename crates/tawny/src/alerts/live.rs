@@ -107,9 +107,9 @@ impl Live {
             let sentence = sentence(change);
             match change.kind {
                 AlertChangeKind::Resolved(_) => {
-                    tracing::info!(alert = %change.alert.rule, "{sentence}")
+                    tracing::info!(%sentence, "an alert is over")
                 }
-                _ => tracing::warn!(alert = %change.alert.rule, "{sentence}"),
+                _ => tracing::warn!(%sentence, "an alert fires"),
             }
             if let Some(notices) = &self.notices {
                 notices.push_or_drop_newest(of_alert(change));

@@ -680,3 +680,58 @@ fn an_application_error_is_medium_once_and_high_when_it_comes_back() {
     once.restart_policy = RestartPolicy::OnFailure;
     assert_eq!(only(look(&once, &[], 101)).severity(), Severity::High);
 }
+
+#[test]
+fn row_5_a_probe_that_ended_a_pod_for_good_is_named_though_the_kubelet_only_says_that_it_stops_it()
+{
+    let unhealthy = |probe: &str| event("Unhealthy", &format!("{probe} probe failed: no"), 98);
+    let stopping = event("Killing", "Stopping container web", 98);
+    let class = |pod_now: &PodState, probe: &str| {
+        let events = [unhealthy(probe), stopping.clone()];
+        only(look(pod_now, &events, 104)).cause
+    };
+    let over = ended(dead(137, "Error", 100, 0), 0);
+    for (name, probe) in [("Liveness", Probe::Liveness), ("Startup", Probe::Startup)] {
+        assert_eq!(class(&over, name), Cause::ProbeKill { probe });
+    }
+    assert_eq!(class(&over, "Readiness"), Cause::Killed);
+    let mut deleted = over;
+    deleted.deletion = Some(deletion(97));
+    let events = [unhealthy("Liveness"), stopping];
+    assert!(look(&deleted, &events, 104).occurrences.is_empty());
+}
+
+#[test]
+fn row_8_a_failed_post_start_hook_is_told_whatever_code_the_container_ends_with() {
+    let failed = event("FailedPostStartHook", "Exec lifecycle hook failed", 99);
+    for code in [0, 1, 137] {
+        let pod_now = restarted(dead(code, "Error", 100, 0), 0);
+        let cause = only(look(&pod_now, std::slice::from_ref(&failed), 104)).cause;
+        assert_eq!(cause.detail(), "PostStartHookError", "{code}");
+    }
+}
+
+#[test]
+fn row_1_a_run_that_the_status_skips_is_counted_with_the_one_that_follows_it() {
+    // Seen running for the first time, and then dead for the second.
+    let mut pod_now = ended(dead(1, "Error", 100, 1), 1);
+    pod_now.containers[0].state = waiting("CrashLoopBackOff", "back-off 10s restarting");
+    pod_now.containers[0].last = Some(dead(1, "Error", 100, 1));
+    let found = look(&pod_now, &[], 104);
+    let runs: Vec<(u32, bool)> = (found.occurrences.iter())
+        .map(|it| it.run.as_ref().unwrap())
+        .map(|run| (run.restart, run.exit.is_some()))
+        .collect();
+    assert_eq!(runs, [(1, true), (0, false)]);
+    let mut book = crate::Book::new();
+    book.observe(found, at(104));
+    let incidents: Vec<_> = book.incidents().collect();
+    assert_eq!((incidents.len(), incidents[0].count), (1, 2));
+    // Told at a look before: not again.
+    let before = restarted(dead(1, "Error", 60, 0), 0);
+    let found = crate::detect::pod(Some(&before), &pod_now, evidence(&[]), &context(104));
+    assert_eq!(found.occurrences.len(), 1);
+    // A count that jumps is the kubelet's, and no row of deaths.
+    pod_now.containers[0].restart_count = 40;
+    assert_eq!(look(&pod_now, &[], 104).occurrences.len(), 1);
+}

@@ -491,6 +491,13 @@ fn row_20_a_pod_that_stays_a_minute_after_it_was_due_is_stuck() {
     assert_eq!(occurrence.at, at(130));
     deleting.finalizers.clear();
     assert_eq!(only(look(&deleting, &[], 190)).cause.detail(), "");
+    // Nothing runs any more: the kubelet's next sync takes it away.
+    deleting.containers[0].state = waiting("ContainerCreating", "");
+    assert!(look(&deleting, &[], 309).occurrences.is_empty());
+    assert_eq!(
+        only(look(&deleting, &[], 310)).cause.class(),
+        "stuck_terminating"
+    );
 }
 
 #[test]
