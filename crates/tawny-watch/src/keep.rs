@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use tawny_incident::{Book, Change, Findings, Incident, IncidentId, Occurrence, Severity};
+use tawny_incident::{Book, Change, Findings, Incident, IncidentId, Occurrence};
 use tawny_model::{ByteSize, Timestamp};
 use tokio::sync::broadcast;
 

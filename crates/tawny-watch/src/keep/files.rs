@@ -151,11 +151,11 @@ async fn read<T: DeserializeOwned + Send + 'static>(path: &Path) -> Result<T, Er
             source,
         };
         let mut bytes = Vec::new();
-        (file.take(MAX_FILE_BYTES).read_to_end(&mut bytes)).map_err(failed)?;
+        io::copy(&mut file.take(MAX_FILE_BYTES), &mut bytes).map_err(failed)?;
         if is_packed(&path) {
             let unpacked = zstd::Decoder::new(bytes.as_slice()).and_then(|decoder| {
                 let mut text = Vec::new();
-                decoder.take(MAX_FILE_BYTES).read_to_end(&mut text)?;
+                io::copy(&mut decoder.take(MAX_FILE_BYTES), &mut text)?;
                 Ok(text)
             });
             bytes = unpacked.map_err(|error| damaged(serde_json::Error::io(error)))?;

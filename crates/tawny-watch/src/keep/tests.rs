@@ -1,4 +1,4 @@
-use tawny_incident::{Cause, Exit, Health, Scope, Subject};
+use tawny_incident::{Cause, Exit, Health, Scope, Severity, Subject};
 
 use super::*;
 
