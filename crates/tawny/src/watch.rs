@@ -146,7 +146,7 @@ pub(crate) async fn spawn(
         "cluster_watch",
         Stage::Process,
         OnExit::StopProcess,
-        |stop| async move { watch.run(stop).await.map_err(anyhow::Error::from) },
+        |stop| Box::pin(watch.run(stop)),
     );
     Ok(Some(Watched { incidents, health }))
 }

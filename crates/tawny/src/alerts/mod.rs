@@ -148,7 +148,7 @@ fn test(files: &[PathBuf]) -> Outcome {
     let mut is_passed = true;
     for path in files {
         let text = fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
-        let beside = path.parent().unwrap_or(Path::new(""));
+        let beside = path.parent().unwrap_or_else(|| Path::new(""));
         let read = |name: &str| {
             let path = beside.join(name);
             fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
