@@ -46,6 +46,15 @@ impl Fixture {
         limits: Limits,
         wrap: impl FnOnce(Arc<dyn LogStore>) -> Arc<dyn LogStore>,
     ) -> Self {
+        Self::finished(limits, wrap, |server| server).await
+    }
+
+    /// A server that `finish` adds to.
+    pub(crate) async fn finished(
+        limits: Limits,
+        wrap: impl FnOnce(Arc<dyn LogStore>) -> Arc<dyn LogStore>,
+        finish: impl FnOnce(Server) -> Server,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(NOW));
         let mut registry = Registry::default();
@@ -59,6 +68,7 @@ impl Fixture {
         .unwrap();
         let store = wrap(Arc::new(store));
         let server = Server::new(Arc::clone(&store), clock, limits, &mut registry);
+        let server = finish(server);
         let readiness = server.readiness();
         let grpc = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let http = TcpListener::bind("127.0.0.1:0").await.unwrap();

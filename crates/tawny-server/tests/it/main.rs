@@ -6,6 +6,7 @@
 )]
 
 mod fixture;
+mod http_incidents;
 mod http_kubelogs;
 mod http_sql;
 mod http_v1;
