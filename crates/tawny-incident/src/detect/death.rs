@@ -128,7 +128,10 @@ fn skipped<'a>(
     let (Some(first), Some(before)) = (first, before) else {
         return Vec::new();
     };
-    let Some(terminated) = first.terminated else {
+    // Without ids nothing says that the dead run is another than the one seen before.
+    let is_another =
+        |it: &&Terminated| !it.container_id.is_empty() && it.container_id != before.container_id;
+    let Some(terminated) = first.terminated.filter(is_another) else {
         return Vec::new();
     };
     // The latest run of then had not ended, unless its end was told.

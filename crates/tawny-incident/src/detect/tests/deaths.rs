@@ -138,8 +138,10 @@ fn row_2_crash_loop_is_a_state_of_the_death_and_no_occurrence_of_its_own() {
         "Back-off restarting failed container web in pod api-5d4f8c7b9d-x2x9z_shop(7b0a3e9c)",
         101,
     );
-    let occurrence = only(look(&looping, &[back_off], 101));
-    let run = occurrence.run.unwrap();
+    let before = restarted(dead(1, "Error", 60, 3), 3);
+    let events = [back_off];
+    let found = detect::pod(Some(&before), &looping, evidence(&events), &context(101));
+    let run = only(found).run.unwrap();
     assert_eq!(run.back_off_secs, Some(80));
     // While it waits, the last run is the latest: its log is `4.log`.
     assert_eq!(run.restart, 4);
