@@ -1,5 +1,6 @@
 """The clusters scenarios run on: one started here from the shared kit, or the reader's own through KUBECONFIG."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -95,6 +96,18 @@ class KitCluster(OwnCluster):
         os.kill(pid, signal.SIGKILL)
         time.sleep(down_for)
         self.up()  # starts only what does not run
+
+    @contextlib.contextmanager
+    def kubelet_paused(self):
+        """The kubelet neither reports nor does anything meanwhile, as on a node that is cut off."""
+        pid = int((self.directory / "run" / "kubelet.pid").read_text())
+        command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+        check(b"kubelet" in command, f"process {pid} is not the kubelet")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
 
 def binaries():
