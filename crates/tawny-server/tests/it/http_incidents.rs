@@ -81,7 +81,7 @@ impl Watching {
         let stop = CancellationToken::new();
         let mut task = JoinSet::new();
         let stopping = stop.clone();
-        task.spawn(async move { watch.run(stopping).await.unwrap() });
+        task.spawn(async move { Box::pin(watch.run(stopping)).await.unwrap() });
         kube.watched(10).await;
         let known = incidents.clone();
         let fixture = Fixture::finished(

@@ -731,7 +731,7 @@ fn row_1_a_run_that_the_status_skips_is_counted_with_the_one_that_follows_it() {
     assert_eq!((incidents.len(), incidents[0].count), (1, 2));
     // Told at a look before: not again.
     let before = restarted(dead(1, "Error", 60, 0), 0);
-    let found = crate::detect::pod(Some(&before), &pod_now, evidence(&[]), &context(104));
+    let found = detect::pod(Some(&before), &pod_now, evidence(&[]), &context(104));
     assert_eq!(found.occurrences.len(), 1);
     // A count that jumps is the kubelet's, and no row of deaths.
     pod_now.containers[0].restart_count = 40;
