@@ -36,4 +36,9 @@ def demo(scene):
         following = scene.program([scene.binary, *argv], scene.directory / f"follow-{number}.log")
         following.printed(r"\w", 15)
         check(following.popen.poll() is None, f"`{command}` ended: {following.output()}")
+    printed = re.search(r"^\s*tawny (incidents .*)$", demo.output(), re.MULTILINE)
+    check(printed, "the demo prints a command that shows incidents")
+    argv = shlex.split(printed.group(1))
+    classes = lambda: {json.loads(line)["class"] for line in scene.tawny(*argv, "-o", "json", ok=(0, 1)).stdout.splitlines()}
+    wait_until(lambda: {"crash", "out_of_memory"} <= classes(), 15, "the demo's crash and its want of memory are incidents")
     check(demo.stop() == 0, f"the demo's exit code on SIGTERM:\n{demo.output()[-800:]}")

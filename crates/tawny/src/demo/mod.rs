@@ -107,6 +107,8 @@ pub(crate) async fn start(
         ("collect.source", "files".to_owned()),
         ("collect.pod_logs_root", root.display().to_string()),
         ("collect.node_name", NODE.to_owned()),
+        // The node is made up, and this machine's measures are not its.
+        ("vitals.measure", "off".to_owned()),
     ];
     Ok(Demo {
         settings: settings.map(|(key, value)| format!("{key}={value}")).into(),
@@ -212,7 +214,8 @@ fn welcome(http: &str) -> String {
          Look at it with\n\n\
          \x20 tawny search '{PROBLEMS}' --since 10m{server}\n\
          \x20 tawny search '{CRASHES}' -o json{server}\n\
-         \x20 tawny search '{LIVE}' --follow{server}\n\n\
+         \x20 tawny search '{LIVE}' --follow{server}\n\
+         \x20 tawny incidents --quiet-too{server}\n\n\
          or over HTTP at {http}/api/v1/facets?since=10m. (`tawny` is `cargo run --release --` in a checkout.) ^C ends it."
     )
 }
