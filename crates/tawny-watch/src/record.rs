@@ -153,10 +153,10 @@ mod tests {
         };
         let at = |event| record(event, About::default(), &"".into()).timestamp;
         assert_ne!(at(&one), at(&other));
-        assert_eq!(at(&one), at(&one));
+        assert_eq!(at(&one), at(&event("Pod", "u1")));
         let exact = KubeEvent {
             at: Timestamp::from_millis(50_400),
-            ..one.clone()
+            ..event("Pod", "u1")
         };
         assert_eq!(at(&exact), exact.at);
     }

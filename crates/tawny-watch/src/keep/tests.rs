@@ -252,7 +252,7 @@ async fn incidents_are_found_by_what_is_wanted_and_by_the_start_of_their_id() {
         },
         Wanted {
             to: Some(at(50)),
-            ..wanted.clone()
+            ..wanted
         },
     ] {
         assert!(ids(none.clone()).is_empty(), "{none:?}");

@@ -36,14 +36,15 @@ struct Store {
 #[async_trait]
 impl Archive for Store {
     async fn keep(&self, records: Vec<LogEntry>) -> Result<(), ArchiveError> {
-        self.tries.send_modify(|n| *n += 1);
         if self.is_full.load(Ordering::Relaxed) {
+            self.tries.send_modify(|n| *n += 1);
             return Err(ArchiveError {
                 reason: "the disk is full".to_owned(),
                 remedy: Remedy::Retry,
             });
         }
         self.records.lock().unwrap().extend(records);
+        self.tries.send_modify(|n| *n += 1);
         Ok(())
     }
 
@@ -131,14 +132,15 @@ impl Running {
     /// Waits until that many records were handed over.
     async fn recorded(&self, n_records: usize) -> Vec<String> {
         let mut tries = self.store.tries.subscribe();
-        loop {
-            let records = self.store.records.lock().unwrap();
-            if records.len() >= n_records {
-                return records.iter().map(|it| it.message.clone()).collect();
-            }
-            drop(records);
+        while self.messages().len() < n_records {
             tries.changed().await.unwrap();
         }
+        self.messages()
+    }
+
+    fn messages(&self) -> Vec<String> {
+        let records = self.store.records.lock().unwrap();
+        records.iter().map(|it| it.message.clone()).collect()
     }
 
     fn all(&self) -> Vec<Incident> {
