@@ -151,7 +151,7 @@ mod tests {
             uid: "e2".into(),
             ..one.clone()
         };
-        let at = |event| record(event, About::default(), &"".into()).timestamp;
+        let at = |event: &KubeEvent| record(event, About::default(), &"".into()).timestamp;
         assert_ne!(at(&one), at(&other));
         assert_eq!(at(&one), at(&event("Pod", "u1")));
         let exact = KubeEvent {
