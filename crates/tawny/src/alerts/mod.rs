@@ -51,7 +51,8 @@ impl Run for Args {
         match self.command {
             Command::Check { files } => {
                 let rules = chosen(&files, &context)?;
-                note(&format!("{} rules, no mistakes", rules.len()));
+                let plural = if rules.len() == 1 { "" } else { "s" };
+                note(&format!("{} rule{plural}, no mistakes", rules.len()));
                 Ok(Exit::Found)
             }
             Command::List { files } => {
