@@ -2,9 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tawny_model::observed::{
-    ConditionStatus, ContainerKind, ContainerState, NamespaceState, PodPhase, condition,
-};
+use tawny_model::observed::{ConditionStatus, ContainerKind, NamespaceState, PodPhase, condition};
 
 use super::{Context, Look, is_over};
 use crate::{
@@ -14,7 +12,8 @@ use crate::{
 
 /// Behind the time the API server gave for the deletion, in which the grace is contained.
 const TERMINATING_GRACE: Duration = Duration::from_secs(60);
-/// A pod of which nothing runs and nothing waits for a finalizer goes with the kubelet's next sync (60 to 90 s).
+/// A pod that no finalizer holds goes with the kubelet's next sync (60 to 90 s), and a busy kubelet tells as late that its
+/// containers have ended.
 const SYNC_GRACE: Duration = Duration::from_secs(3 * 60);
 const PENDING_GRACE: Duration = Duration::from_secs(5 * 60);
 
@@ -22,12 +21,10 @@ pub(super) fn terminating(look: &Look<'_>, found: &mut Findings) {
     let Some(deletion) = &look.pod.deletion else {
         return;
     };
-    let is_held = !look.pod.finalizers.is_empty()
-        || (look.pod.containers.iter()).any(ContainerState::is_running);
-    let grace = if is_held {
-        TERMINATING_GRACE
-    } else {
+    let grace = if look.pod.finalizers.is_empty() {
         SYNC_GRACE
+    } else {
+        TERMINATING_GRACE
     };
     if !look.is_over(deletion.due, grace, found) {
         return;
